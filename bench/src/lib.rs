@@ -1,0 +1,1 @@
+//! Demo, load generator and side-by-side benches of podswitch.

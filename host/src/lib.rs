@@ -1,0 +1,1 @@
+//! What podswitch asks of the kernel: namespaces, links, routes, TAPs.

@@ -1,0 +1,1 @@
+//! Burst rings, the world snapshot and counters of podswitch.

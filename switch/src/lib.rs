@@ -1,0 +1,1 @@
+//! The switch engine as a library, and the podswitch binary.
