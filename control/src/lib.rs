@@ -1,1 +1,36 @@
-//! The words said to a switch and a blocking client that says them.
+//! The words said to a switch, and a blocking client that says them.
+//!
+//! A client speaks JSON over HTTP/1.1 on a Unix socket that only root may open. Every word is a type whose values are
+//! all legal: a text is parsed once, here, and nothing below looks at it again.
+//!
+//! ```text
+//!  client                                                     switch
+//!  Request --wire::encode--> method, target, body --wire::decode--> Request
+//!  answer  <--wire::answer-- status, body <--wire::encode_reply-- Result<Reply, Refusal>
+//! ```
+//!
+//! [`wire`] alone knows methods and paths, for both sides. What a client sends is refused when it holds a field the
+//! switch does not know; what a switch answers may grow, so that an older client can read a newer switch.
+//! I/O happens in `client.rs` alone. Nothing here knows what a switch does with the words.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod endpoint;
+mod error;
+mod name;
+mod refusal;
+mod request;
+mod route;
+mod text;
+mod view;
+pub mod wire;
+
+pub use client::Client;
+pub use endpoint::{Ability, Attach, Attached, Detach, Detached, Mtu, PodAddress, unroutable};
+pub use error::{Error, ParseError};
+pub use name::{InterfaceName, Name, NetnsPath, Origin, Poll};
+pub use refusal::{Code, Refusal};
+pub use request::{Done, Purged, Reply, Request};
+pub use route::{DeleteRoute, Route, RouteTarget};
+pub use view::{DropsView, NeighborState, NeighborView, PortKind, PortView, RouteView, Status, Traffic};

@@ -4,10 +4,28 @@
 
 #![forbid(unsafe_code)]
 
+mod burst;
+pub mod checksum;
+mod coalesce;
+mod exit;
+#[doc(hidden)]
+pub mod fuzz;
 mod mac;
 mod offload;
 mod prefix;
+#[cfg(test)]
+mod sample;
+mod segment;
+mod slot;
+pub mod view;
 
+pub use burst::{BURST, Burst, shape};
+pub use coalesce::{Group, JOIN_MAX, Join, JoinKinds, MEMBERS_MAX};
+pub use exit::{Exit, Punt, Reason};
 pub use mac::{Mac, MacError};
 pub use offload::{Gso, Offload, UnknownGso, VNET_HEADER_LEN};
 pub use prefix::{Prefix, PrefixError};
+pub use segment::{
+    ChecksumForm, Cut, CutError, HEADERS_MAX, SEGMENTS_MAX, TCP_CSUM_OFFSET, UDP_CSUM_OFFSET, complete_checksum,
+};
+pub use slot::{BIG_LEN, FRAME_LEN_MAX, FrameRef, HEADROOM, NO_TAIL, SMALL_LEN, Slots};

@@ -1,1 +1,21 @@
-//! The switch engine as a library, and the podswitch binary.
+//! The switch engine as a library, and the thin `podswitch` binary.
+//!
+//! Reading order: [`path`] is the product, stage by stage; [`worker`] turns it; [`world`] is what it reads; [`engine`]
+//! changes that as [`state`] asks; [`wire`] and [`port`] are where it meets the kernel.
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod engine;
+pub mod lane;
+pub mod mailbox;
+pub mod path;
+pub mod port;
+pub mod returns;
+pub mod server;
+pub mod slow;
+pub mod state;
+pub mod store;
+pub mod wire;
+pub mod worker;
+pub mod world;

@@ -1,0 +1,79 @@
+//! Everything that may go wrong in a bench, each naming what was being done.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a bench, the demo or a test topology could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call on a socket, file or process failed.
+    #[error("cannot {action}")]
+    System {
+        /// What was being done, as a verb phrase.
+        action: String,
+        /// What the kernel said.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refused a namespace, link, address or route.
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    /// The switch refused a request or did not answer it.
+    #[error(transparent)]
+    Switch(#[from] control::Error),
+    /// A bounded wait ended without the thing waited for.
+    #[error("{what} did not arrive within {} ms: is the path between the pods up?", waited.as_millis())]
+    NothingArrived {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        waited: Duration,
+    },
+    /// A case names a CPU this process may not run on.
+    #[error("case {case} needs CPU {cpu}, but this process may use only {available}: leave the case out with --cases")]
+    NoSuchCpu {
+        /// The case as written, such as `0|1`.
+        case: String,
+        /// The CPU it asks for.
+        cpu: usize,
+        /// The CPUs there are, such as `0` or `0-3`.
+        available: String,
+    },
+    /// A program of this project does not stand beside this one.
+    #[error("{} not found: build the whole workspace with `cargo build --release`", path.display())]
+    NoProgram {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// A program that belongs to a topology ended or failed.
+    #[error("`{command}` failed ({status}): {output}")]
+    Program {
+        /// The command line.
+        command: String,
+        /// Its exit status.
+        status: String,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// What was received is not what was sent.
+    #[error("{wiring} corrupted a TCP transfer: its figures would mean nothing")]
+    Corrupted {
+        /// What joined the pods.
+        wiring: &'static str,
+    },
+    /// SIGINT or SIGTERM asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl Error {
+    /// A closure for `map_err` which says what was being done.
+    pub fn system<E: Into<io::Error>>(action: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let action = action.into();
+        move |source| Self::System { action, source: source.into() }
+    }
+}
+
+/// Results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;

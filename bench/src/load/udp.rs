@@ -1,0 +1,224 @@
+//! A flood of the smallest frames: how many arrive, and in which order.
+//!
+//! Each datagram carries its flow and one sequence number that runs over all flows:
+//!
+//! ```text
+//! Ethernet 14 | IPv4 20 | UDP 8 | flow 4 | sequence 8 | zero 10      = 64 bytes
+//! ```
+//!
+//! The sender sends flat out, one `send` per datagram, the flows in turn. The receiver takes them by `recvmmsg`, so
+//! that it costs little, from a receive buffer large enough to hide its own scheduling. A frame is *late* when its
+//! flow has already delivered a higher number. Delivered frames are distinct ones; loss is counted over the whole run.
+
+use std::io::IoSliceMut;
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, setsockopt, sockopt};
+
+use super::{PATIENCE, Pair, Period, Window};
+use crate::error::{Error, Result};
+use crate::{interrupt, machine};
+
+/// What came of a flood.
+#[derive(Debug, Clone, Copy)]
+pub struct Flood {
+    /// Distinct datagrams delivered to the receiving socket per second of the counted window.
+    pub delivered_pps: f64,
+    /// Datagrams the sender's kernel accepted.
+    pub sent: u64,
+    /// Distinct datagrams delivered, warm-up and drain included.
+    pub delivered: u64,
+    /// Datagrams that arrived after a later one of their flow.
+    pub late: u64,
+    /// Datagrams that arrived more than once.
+    pub duplicates: u64,
+}
+
+impl Flood {
+    /// The share of sent datagrams that never arrived, 0 to 1.
+    pub fn lost_share(&self) -> f64 {
+        1.0 - self.delivered as f64 / self.sent.max(1) as f64
+    }
+}
+
+/// Floods `pair.to` with `flows` flows in turn, each from a source port of its own to one port.
+pub fn flood(pair: Pair<'_>, flows: usize, window: Window) -> Result<Flood> {
+    machine::allow_open_files(flows as u64 + OTHER_FILES)?;
+    let receiver = pair.to.within("open a UDP socket", || {
+        let socket = UdpSocket::bind(pair.receiver_address())?;
+        socket.set_read_timeout(Some(SILENCE))?;
+        setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+        Ok(socket)
+    })?;
+    let address = receiver.local_addr().map_err(Error::system("read the receiver's port"))?;
+    let senders: Vec<UdpSocket> = pair.from.within("open UDP sockets", || {
+        let open = || {
+            let socket = UdpSocket::bind((pair.from.address(pair.family), 0))?;
+            socket.connect(address)?;
+            Ok(socket)
+        };
+        std::iter::repeat_with(open).take(flows).collect()
+    })?;
+    let period = window.start();
+    thread::scope(|scope| {
+        let receiving = scope.spawn(move || pair.pin_receiver().and_then(|()| receive(&receiver, flows, period)));
+        let sending = scope.spawn(move || pair.pin_sender().and_then(|()| send(&senders, period)));
+        let sent = sending.join().expect("a sender does not panic")?;
+        let (tally, counted) = receiving.join().expect("a receiver does not panic")?;
+        Ok(Flood {
+            delivered_pps: counted as f64 / window.counted.as_secs_f64(),
+            sent,
+            delivered: tally.delivered,
+            late: tally.late,
+            duplicates: tally.duplicates,
+        })
+    })
+}
+
+fn send(sockets: &[UdpSocket], period: Period) -> Result<u64> {
+    let mut payload = [0; PAYLOAD];
+    let mut sequence = 0_u64;
+    loop {
+        interrupt::check()?;
+        if period.is_over(Instant::now()) {
+            return Ok(sequence);
+        }
+        for _ in 0..SENDS_PER_CLOCK {
+            let flow = (sequence % sockets.len() as u64) as usize;
+            payload[..4].copy_from_slice(&(flow as u32).to_le_bytes());
+            payload[4..12].copy_from_slice(&sequence.to_le_bytes());
+            match sockets[flow].send(&payload).map_err(|error| (error.raw_os_error(), error)) {
+                Ok(_) => sequence += 1,
+                // The sending interface is full: the datagram was not accepted and is not missed.
+                Err((Some(libc::ENOBUFS | libc::EAGAIN), _)) => {}
+                Err((_, error)) => return Err(Error::system("send a UDP datagram")(error)),
+            }
+        }
+    }
+}
+
+/// The tally of the whole run, and how many of it fell into the counted window.
+fn receive(socket: &UdpSocket, flows: usize, period: Period) -> Result<(Tally, u64)> {
+    let mut tally = Tally::new(flows);
+    let mut before = 0;
+    let mut until_close = 0;
+    let mut buffers = [[0; PAYLOAD]; BATCH];
+    let mut headers = MultiHeaders::<()>::preallocate(BATCH, None);
+    loop {
+        interrupt::check()?;
+        let mut slices = buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
+        let flags = MsgFlags::MSG_WAITFORONE;
+        let received = match recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None) {
+            Ok(messages) => messages.count(),
+            Err(Errno::EAGAIN | Errno::EINTR) => 0,
+            Err(error) => return Err(Error::system("receive UDP datagrams")(error)),
+        };
+        let now = Instant::now();
+        for payload in &buffers[..received] {
+            tally.take(payload);
+        }
+        if now < period.opens {
+            before = tally.delivered;
+        } else if !period.is_over(now) {
+            until_close = tally.delivered;
+        } else if received == 0 || now > period.closes + PATIENCE {
+            break;
+        }
+    }
+    if tally.delivered == 0 {
+        let waited = period.closes + SILENCE - period.opens;
+        return Err(Error::NothingArrived { what: "any UDP datagram of a flood".to_owned(), waited });
+    }
+    Ok((tally, until_close.saturating_sub(before)))
+}
+
+/// Which sequence numbers have arrived, and in which order.
+struct Tally {
+    delivered: u64,
+    late: u64,
+    duplicates: u64,
+    /// A bit per sequence number.
+    seen: Vec<u64>,
+    /// Per flow, the highest number seen plus one.
+    next: Vec<u64>,
+}
+
+impl Tally {
+    fn new(flows: usize) -> Self {
+        Self { delivered: 0, late: 0, duplicates: 0, seen: Vec::new(), next: vec![0; flows] }
+    }
+
+    fn take(&mut self, payload: &[u8; PAYLOAD]) {
+        let (flow, sequence) = payload[..12].split_at(4);
+        let flow = u32::from_le_bytes(flow.try_into().expect("4 bytes")) as usize;
+        let sequence = u64::from_le_bytes(sequence.try_into().expect("8 bytes"));
+        let (word, bit) = ((sequence / 64) as usize, 1 << (sequence % 64));
+        if word >= self.seen.len() {
+            self.seen.resize(2 * word + 1, 0);
+        }
+        if self.seen[word] & bit != 0 {
+            self.duplicates += 1;
+            return;
+        }
+        self.seen[word] |= bit;
+        self.delivered += 1;
+        let next = &mut self.next[flow];
+        self.late += u64::from(sequence < *next);
+        *next = (*next).max(sequence + 1);
+    }
+}
+
+/// 64 bytes less the headers of Ethernet, IPv4 and UDP.
+const PAYLOAD: usize = 64 - 14 - 20 - 8;
+const BATCH: usize = 64;
+const RECEIVE_BUFFER: usize = 16 << 20;
+/// The clock is read once per this many sends.
+const SENDS_PER_CLOCK: usize = 64;
+/// After the end, this long without a datagram means that none is left on its way.
+const SILENCE: Duration = Duration::from_millis(50);
+/// What the process has open besides the sockets of a flood.
+const OTHER_FILES: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally_of(datagrams: &[(u32, u64)]) -> Tally {
+        let mut tally = Tally::new(2);
+        for (flow, sequence) in datagrams {
+            let mut payload = [0; PAYLOAD];
+            payload[..4].copy_from_slice(&flow.to_le_bytes());
+            payload[4..12].copy_from_slice(&sequence.to_le_bytes());
+            tally.take(&payload);
+        }
+        tally
+    }
+
+    #[test]
+    fn order_is_judged_within_a_flow() {
+        let tally = tally_of(&[(0, 0), (0, 2), (1, 1), (1, 3)]);
+        assert_eq!((tally.delivered, tally.late, tally.duplicates), (4, 0, 0));
+    }
+
+    #[test]
+    fn a_frame_behind_a_later_one_of_its_flow_is_late_but_delivered() {
+        let tally = tally_of(&[(0, 0), (0, 400), (0, 2), (0, 398), (0, 402)]);
+        assert_eq!((tally.delivered, tally.late, tally.duplicates), (5, 2, 0));
+    }
+
+    #[test]
+    fn a_repeated_frame_is_delivered_once() {
+        let tally = tally_of(&[(0, 0), (0, 2), (0, 0), (0, 2), (0, 2)]);
+        assert_eq!((tally.delivered, tally.late, tally.duplicates), (2, 0, 3));
+    }
+
+    #[test]
+    fn the_share_lost_is_of_what_was_sent() {
+        let flood = Flood { delivered_pps: 0.0, sent: 8, delivered: 6, late: 0, duplicates: 0 };
+        assert_eq!(flood.lost_share(), 0.25);
+    }
+}

@@ -1,0 +1,176 @@
+//! The command line of `podswitch-bench`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use podswitch_bench::demo::Demo;
+use podswitch_bench::load::Case;
+use podswitch_bench::local::{self, Metric, Plan};
+use podswitch_bench::machine::{self, Machine};
+use podswitch_bench::topology::{Wiring, forwarder};
+use podswitch_bench::{Result, interrupt};
+
+/// Demo and side-by-side benches of podswitch.
+///
+/// Everything runs in network namespaces made for the run and removed after it; root is needed. The `podswitch`
+/// binary is taken from the folder this program lies in.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a switch and two pods, check that all arrives whole, and measure how fast.
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo(DemoArguments),
+    /// Compare pod-to-pod traffic on one node with the kernel and a plain forwarder.
+    #[command(after_help = LOCAL_EXAMPLES)]
+    Local(LocalArguments),
+    /// Forward frames between TAPs made in two namespaces until standard input ends.
+    #[command(hide = true)]
+    Forwarder { first: PathBuf, second: PathBuf },
+}
+
+#[derive(Debug, clap::Args)]
+struct DemoArguments {
+    /// Seconds each throughput is counted.
+    #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
+    seconds: Duration,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct LocalArguments {
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Seconds each load is counted, after its warm-up.
+    #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
+    seconds: Duration,
+    /// Whom to compare with.
+    #[arg(long, value_delimiter = ',', value_name = "PEER", value_parser = peer, default_value = DEFAULT_PEERS)]
+    peers: Vec<Wiring>,
+    /// CPU of the sender|CPU of the receiver; by default one core, and two where there are two.
+    #[arg(long, value_delimiter = ',', value_name = "CASE")]
+    cases: Vec<Case>,
+    /// What to report; everything by default.
+    #[arg(long, value_delimiter = ',', value_name = "METRIC")]
+    metrics: Vec<Metric>,
+    /// How many flows udp64_flows_pps sends in turn.
+    #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=20_000))]
+    flows: u16,
+    /// The CPU of the switch and of the plain forwarder; `none` leaves them to the scheduler.
+    #[arg(long, default_value = "none", value_name = "N|none", value_parser = cpu_or_none)]
+    switch_cpu: SwitchCpu,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The CPU of what stands between the pods, if it is bound to one.
+#[derive(Debug, Clone, Copy)]
+struct SwitchCpu(Option<usize>);
+
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if let Command::Forwarder { first, second } = &arguments.command {
+        forwarder::run(&[first.clone(), second.clone()])?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    interrupt::install()?;
+    let priority_raised = machine::raise_priority();
+    if !priority_raised {
+        eprintln!(
+            "warning: the scheduler's autogroup could not be raised: neighbours on this machine may slow the runs"
+        );
+    }
+    match arguments.command {
+        Command::Demo(arguments) => {
+            let demo = Demo::run(arguments.seconds)?;
+            print(&demo, arguments.json, Demo::table)?;
+            Ok(if demo.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Local(arguments) => {
+            let progress = ProgressBar::no_length().with_style(progress_style());
+            let report = local::run(&arguments.plan()?, Machine::describe(priority_raised)?, &progress)?;
+            progress.finish_and_clear();
+            print(&report, arguments.json, |report| report.table())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Forwarder { .. } => unreachable!("has been run above"),
+    }
+}
+
+impl LocalArguments {
+    fn plan(&self) -> Result<Plan> {
+        let all =
+            |metrics: &[Metric]| if metrics.is_empty() { Metric::value_variants().to_vec() } else { metrics.to_vec() };
+        Ok(Plan {
+            subject: Wiring::Ours,
+            peers: self.peers.clone(),
+            cases: if self.cases.is_empty() { local::default_cases()? } else { self.cases.clone() },
+            metrics: all(&self.metrics),
+            rounds: self.rounds.into(),
+            counted: self.seconds,
+            flows: self.flows.into(),
+            switch_cpu: self.switch_cpu.0,
+        })
+    }
+}
+
+fn print<T: Serialize>(result: &T, json: bool, table: impl Fn(&T) -> String) -> anyhow::Result<()> {
+    let text = if json { serde_json::to_string(result)? } else { table(result) };
+    println!("{text}");
+    Ok(())
+}
+
+fn progress_style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} of about {duration}  {msg}").expect("a legal template")
+}
+
+fn seconds(text: &str) -> std::result::Result<Duration, String> {
+    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.05..=3600.0).contains(seconds));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "write a number of seconds from 0.05 to 3600".to_owned())
+}
+
+fn cpu_or_none(text: &str) -> std::result::Result<SwitchCpu, String> {
+    match text {
+        "none" => Ok(SwitchCpu(None)),
+        number => number.parse().map(|cpu| SwitchCpu(Some(cpu))).map_err(|_| "write a CPU number or `none`".to_owned()),
+    }
+}
+
+fn peer(text: &str) -> std::result::Result<Wiring, String> {
+    let peer = Wiring::from_str(text, false).ok().filter(|&wiring| wiring != Wiring::Ours);
+    peer.ok_or_else(|| "write kernel-route, kernel-bridge, kernel-veth or tun-tap".to_owned())
+}
+
+const DEFAULT_PEERS: &str = "kernel-route,kernel-bridge,tun-tap";
+
+const EXAMPLES: &str = "Examples:
+  podswitch-bench demo
+  podswitch-bench local --rounds 5 --json > local.json";
+
+const DEMO_EXAMPLES: &str = "Examples:
+  podswitch-bench demo
+  podswitch-bench demo --seconds 5 --json
+
+The exit status is 0 only if every check passed.";
+
+const LOCAL_EXAMPLES: &str = "Examples:
+  podswitch-bench local
+  podswitch-bench local --rounds 9 --seconds 3 --cases '0|0,0|1' --switch-cpu 1
+  podswitch-bench local --peers kernel-route --metrics tcp1_gbps,cpu_s_per_gb
+  podswitch-bench local --metrics udp64_flows_pps --flows 64 --json
+
+A ratio is ours / peer, formed round by round; a tie is a ratio whose quartiles straddle 1.";

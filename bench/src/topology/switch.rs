@@ -1,0 +1,129 @@
+//! Our switch between the pods: `podswitch run` in a node's namespace of its own, spoken to as any client does.
+//!
+//! This file alone knows the switch's command line and configuration. Log, socket and store lie in a scratch folder;
+//! on drop the switch purges what it made, is given a moment to end, and everything is removed.
+
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use control::{Attach, Client, DropsView, InterfaceName, Name, NetnsPath, Origin, PodAddress};
+use host::TemporaryNamespace;
+use tempfile::TempDir;
+
+use super::{Pod, program};
+use crate::error::{Error, Result};
+use crate::load::{Family, PATIENCE};
+use crate::{interrupt, machine};
+
+/// The running switch and its node; ended and removed on drop.
+#[derive(Debug)]
+pub struct Switch {
+    child: Child,
+    client: Client,
+    folder: TempDir,
+    _node: TemporaryNamespace,
+}
+
+impl Switch {
+    /// Starts the switch, on `cpu` alone or anywhere, and attaches both pods.
+    pub(super) fn between(pods: &[Pod; 2], cpu: Option<usize>) -> Result<Self> {
+        let node = TemporaryNamespace::new("bench-node")?;
+        let folder = TempDir::with_prefix("podswitch-bench-").map_err(Error::system("make a scratch folder"))?;
+        let log = File::create(folder.path().join(LOG)).map_err(Error::system("make the switch's log"))?;
+        let errors = log.try_clone().map_err(Error::system("share the switch's log"))?;
+        let configuration = folder.path().join("podswitch.toml");
+        fs::write(&configuration, configure(&folder)).map_err(Error::system("write the switch's configuration"))?;
+        let mut command = Command::new(program("podswitch")?);
+        command.arg("run").arg("--config").arg(configuration);
+        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        // The thread ends with this call; the child keeps its namespace and its CPUs.
+        let child = node.run(|| {
+            machine::pin(cpu)?;
+            command.spawn().map_err(Error::system("start podswitch"))
+        })??;
+        let client = Client::new(folder.path().join(SOCKET)).timeout(PATIENCE);
+        let mut switch = Self { child, client, folder, _node: node };
+        switch.wait_until_ready()?;
+        pods.iter().try_for_each(|pod| switch.attach(pod))?;
+        Ok(switch)
+    }
+
+    /// Where every packet went. Asked again for a moment while the sum does not hold, as packets may be on their way.
+    pub fn drops(&self) -> Result<DropsView> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let drops = self.client.drops()?;
+            if drops.conserved || Instant::now() > deadline {
+                return Ok(drops);
+            }
+            interrupt::sleep_until(Instant::now() + NAP)?;
+        }
+    }
+
+    fn attach(&self, pod: &Pod) -> Result<()> {
+        let text = |what: &str| format!("the pod's {what} is a legal one");
+        let address = |family| PodAddress::try_from(pod.address(family)).expect(&text("address"));
+        self.client.attach(Attach {
+            name: pod.namespace.name().parse::<Name>().expect(&text("name")),
+            netns: pod.namespace.name().parse::<NetnsPath>().expect(&text("namespace")),
+            interface: InterfaceName::default(),
+            addresses: vec![address(Family::V4), address(Family::V6)],
+            mtu: None,
+            mac: None,
+            origin: Origin::Cli,
+        })?;
+        Ok(())
+    }
+
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            interrupt::check()?;
+            let Err(silent) = self.client.status() else { return Ok(()) };
+            let ended = self.child.try_wait().map_err(Error::system("look after podswitch"))?;
+            if let Some(status) = ended {
+                let command = "podswitch run".to_owned();
+                return Err(Error::Program { command, status: status.to_string(), output: self.end_of_log() });
+            }
+            if Instant::now() > deadline {
+                return Err(silent.into());
+            }
+            thread::sleep(NAP);
+        }
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = fs::read_to_string(self.folder.path().join(LOG)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(10)..].join("\n")
+    }
+
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        // A switch that is dead or deaf is killed below; its devices go with their namespaces.
+        let _ = self.client.purge();
+        let deadline = Instant::now() + PATIENCE;
+        while !self.has_ended() && Instant::now() < deadline {
+            thread::sleep(NAP);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The whole configuration the switch needs for two pods; its socket lies in the state directory.
+fn configure(folder: &TempDir) -> String {
+    let state_dir = folder.path().display();
+    format!("pod_ranges = [\"10.244.0.0/24\", \"fd00:10:244::/64\"]\nstate_dir = \"{state_dir}\"\n")
+}
+
+const SOCKET: &str = "control.sock";
+const LOG: &str = "log";
+const NAP: Duration = Duration::from_millis(20);

@@ -1,0 +1,70 @@
+//! Every load over every wiring that needs no switch, for fractions of a second. Needs root and /dev/net/tun.
+
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use podswitch_bench::demo::Traffic;
+use podswitch_bench::load::{Family, Pair, Window, round_trip, tcp, transfer, udp};
+use podswitch_bench::local::{self, Metric, Plan};
+use podswitch_bench::machine::Machine;
+use podswitch_bench::topology::{Topology, Wiring};
+
+const BRIEF: Window = Window { warm_up: Duration::from_millis(50), counted: Duration::from_millis(200) };
+
+#[test]
+fn loads_over_kernel_routing_measure_something_sane() {
+    let topology = Topology::new(Wiring::KernelRoute, None).unwrap();
+    let [from, to] = topology.pods();
+    let case = local::default_cases().unwrap().pop();
+    for family in [Family::V4, Family::V6] {
+        let pair = Pair { from, to, family, case };
+        for connections in [1, 4] {
+            let stream = tcp::stream(pair, connections, BRIEF).unwrap();
+            assert!((0.01..1000.0).contains(&stream.gbps), "{stream:?}");
+            assert!(stream.cpu_s_per_gb.is_finite(), "{stream:?}");
+        }
+        for flows in [1, 64] {
+            let flood = udp::flood(pair, flows, BRIEF).unwrap();
+            assert!(flood.delivered_pps > 0.0 && flood.delivered <= flood.sent, "{flood:?}");
+            assert_eq!((flood.late, flood.duplicates), (0, 0), "{flood:?}");
+            assert!((0.0..1.0).contains(&flood.lost_share()), "{flood:?}");
+        }
+        let trip = round_trip::measure(pair, BRIEF).unwrap();
+        assert!(0.0 < trip.p50_us && trip.p50_us <= trip.p99_us, "{trip:?}");
+        assert!(transfer::is_intact(pair, 4, 1).unwrap());
+    }
+}
+
+#[test]
+fn every_wiring_carries_both_families_both_ways() {
+    for wiring in [Wiring::KernelRoute, Wiring::KernelBridge, Wiring::KernelVeth, Wiring::TunTap] {
+        let topology = Topology::new(wiring, Some(0)).unwrap();
+        let traffic = Traffic::between(&topology, 2, BRIEF.counted).unwrap();
+        assert!(traffic.passed(), "{wiring}: {traffic:?}");
+        let figures = traffic.figures.unwrap();
+        assert!(figures.tcp_gbps > 0.0 && figures.tcp_v6_gbps > 0.0, "{wiring}: {figures:?}");
+    }
+}
+
+#[test]
+fn a_report_has_every_metric_case_and_peer() {
+    let plan = Plan {
+        subject: Wiring::KernelVeth,
+        peers: vec![Wiring::KernelRoute, Wiring::TunTap],
+        cases: local::default_cases().unwrap(),
+        metrics: vec![Metric::Tcp1Gbps, Metric::Udp64FlowsPps, Metric::RttP99Us],
+        rounds: 2,
+        counted: BRIEF.counted,
+        flows: 1000,
+        switch_cpu: None,
+    };
+    let machine = Machine::describe(false).unwrap();
+    let report = local::run(&plan, machine, &ProgressBar::hidden()).unwrap();
+    assert_eq!(report.results.len(), plan.metrics.len() * plan.cases.len());
+    for result in &report.results {
+        assert!(result.ours.median > 0.0, "{result:?}");
+        let peers: Vec<&str> = result.peers.keys().map(String::as_str).collect();
+        assert_eq!(peers, ["kernel-route", "tun-tap"]);
+        assert!(result.peers.values().all(|peer| peer.spread.median > 0.0 && peer.ratio.median > 0.0), "{result:?}");
+    }
+}

@@ -1,0 +1,61 @@
+//! Everything that can be asked of a switch, and everything it can answer, as they are handed about in a process.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Attach, Attached, DeleteRoute, Detach, Detached, DropsView, NeighborView, PortView, Route, RouteView, Status,
+};
+
+/// A request.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Join a pod; answered by [`Reply::Attached`] when it forwards.
+    Attach(Attach),
+    /// Take a pod off; answered by [`Reply::Detached`].
+    Detach(Detach),
+    /// Add a route or, for the same origin, change its target; answered by [`Reply::Done`].
+    AddRoute(Route),
+    /// Delete a route; answered by [`Reply::Done`].
+    DeleteRoute(DeleteRoute),
+    /// List ports and their counters.
+    Ports,
+    /// List routes.
+    Routes,
+    /// List neighbours.
+    Neighbors,
+    /// Account for every packet.
+    Drops,
+    /// Describe the switch.
+    Status,
+    /// End the switch; pods' interfaces stay for the next start. Answered by [`Reply::Done`] before it ends.
+    Stop,
+    /// Remove all the switch ever made, then end; answered by [`Reply::Purged`].
+    Purge,
+}
+
+/// The answer to a [`Request`] that was not refused; in JSON it stands bare, as the request tells its kind.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(untagged)]
+#[allow(missing_docs, reason = "each holds the answer its name says")]
+pub enum Reply {
+    Attached(Attached),
+    Detached(Detached),
+    Done(Done),
+    Ports(Vec<PortView>),
+    Routes(Vec<RouteView>),
+    Neighbors(Vec<NeighborView>),
+    Drops(DropsView),
+    Status(Status),
+    Purged(Purged),
+}
+
+/// Done, and nothing to tell: `{}`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Done {}
+
+/// What a purge removed.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Purged {
+    /// One line for each thing removed.
+    pub removed: Vec<String>,
+}

@@ -1,0 +1,287 @@
+//! Requests and replies as HTTP: the one place that knows methods, paths, queries and bodies.
+//!
+//! | request | method and target | body |
+//! |---|---|---|
+//! | attach | `POST /v1/endpoints` | [`Attach`](crate::Attach) |
+//! | detach | `DELETE /v1/endpoints/NAME?origin=ORIGIN[&force=true]` | |
+//! | add a route | `POST /v1/routes` | [`Route`](crate::Route) |
+//! | delete a route | `DELETE /v1/routes?prefix=PREFIX&origin=ORIGIN[&force=true]` | |
+//! | look | `GET /v1/ports`, `routes`, `neighbors`, `drops`, `status` | |
+//! | end | `POST /v1/stop`, `POST /v1/purge` | |
+//!
+//! A prefix stands in the query, where its slash needs no escape (RFC 3986, section 3.4); an escaped one is understood
+//! too. An answer is the value's JSON with status 200; a refusal is `{"error": {"code", "message", "hint"}}` with the
+//! status of its code.
+
+use std::str::FromStr;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::{Code, DeleteRoute, Detach, Error, Refusal, Reply, Request};
+
+/// A request as HTTP.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// `GET`, `POST` or `DELETE`.
+    pub method: &'static str,
+    /// Path and query.
+    pub target: String,
+    /// JSON, or empty.
+    pub body: Vec<u8>,
+}
+
+/// Largest body a switch reads, in bytes.
+pub const BODY_LEN_MAX: usize = 1 << 20;
+
+/// What a client sends for `request`.
+pub fn encode(request: &Request) -> Message {
+    let bare = |method, path: &str| Message { method, target: path.to_owned(), body: Vec::new() };
+    match request {
+        Request::Attach(attach) => Message { body: json(attach), ..bare("POST", ENDPOINTS) },
+        Request::Detach(Detach { name, origin, force }) => {
+            bare("DELETE", &format!("{ENDPOINTS}/{name}?origin={origin}{}", forced(*force)))
+        }
+        Request::AddRoute(route) => Message { body: json(route), ..bare("POST", ROUTES) },
+        Request::DeleteRoute(DeleteRoute { prefix, origin, force }) => {
+            bare("DELETE", &format!("{ROUTES}?prefix={prefix}&origin={origin}{}", forced(*force)))
+        }
+        Request::Ports => bare("GET", PORTS),
+        Request::Routes => bare("GET", ROUTES),
+        Request::Neighbors => bare("GET", NEIGHBORS),
+        Request::Drops => bare("GET", DROPS),
+        Request::Status => bare("GET", STATUS),
+        Request::Stop => bare("POST", STOP),
+        Request::Purge => bare("POST", PURGE),
+    }
+}
+
+/// The request that `method`, `target` (path and query) and `body` say; refuses what is not one.
+pub fn decode(method: &str, target: &str, body: &[u8]) -> Result<Request, Refusal> {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let mut query = Query::parse(query)?;
+    let request = match (method, path) {
+        ("POST", ENDPOINTS) => Request::Attach(from_json(body)?),
+        ("POST", ROUTES) => Request::AddRoute(from_json(body)?),
+        ("DELETE", ROUTES) => Request::DeleteRoute(DeleteRoute {
+            prefix: query.need("prefix")?,
+            origin: query.need("origin")?,
+            force: query.take("force")?.unwrap_or(false),
+        }),
+        ("GET", PORTS) => Request::Ports,
+        ("GET", ROUTES) => Request::Routes,
+        ("GET", NEIGHBORS) => Request::Neighbors,
+        ("GET", DROPS) => Request::Drops,
+        ("GET", STATUS) => Request::Status,
+        ("POST", STOP) => Request::Stop,
+        ("POST", PURGE) => Request::Purge,
+        _ => match (method, path.strip_prefix(ENDPOINTS).and_then(|rest| rest.strip_prefix('/'))) {
+            ("DELETE", Some(name)) => Request::Detach(Detach {
+                name: parse("name", name)?,
+                origin: query.need("origin")?,
+                force: query.take("force")?.unwrap_or(false),
+            }),
+            _ => return Err(unknown(method, path)),
+        },
+    };
+    query.end().map(|()| request)
+}
+
+/// What a switch sends back: HTTP status and JSON body.
+pub fn encode_reply(reply: &Result<Reply, Refusal>) -> (u16, Vec<u8>) {
+    match reply {
+        Ok(reply) => (200, json(reply)),
+        Err(refusal) => (refusal.code.status(), json(&Envelope { error: refusal })),
+    }
+}
+
+/// What a client makes of the answer: the value, or the refusal as an error.
+pub fn answer<T: DeserializeOwned>(status: u16, body: &[u8]) -> Result<T, Error> {
+    let unreadable = |source| Error::Answer { status, source };
+    if status == 200 {
+        return serde_json::from_slice(body).map_err(unreadable);
+    }
+    let envelope: Envelope<Refusal> = serde_json::from_slice(body).map_err(unreadable)?;
+    Err(Error::Refused(envelope.error))
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    error: T,
+}
+
+/// The query's keys and values not yet asked for.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn parse(text: &str) -> Result<Self, Refusal> {
+        let pair = |part: &str| {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            Ok((unescape(key)?, unescape(value)?))
+        };
+        text.split('&').filter(|part| !part.is_empty()).map(pair).collect::<Result<_, _>>().map(Query)
+    }
+
+    fn take<T: FromStr<Err: ToString>>(&mut self, key: &str) -> Result<Option<T>, Refusal> {
+        let Some(at) = self.0.iter().position(|(known, _)| known == key) else { return Ok(None) };
+        let (_, value) = self.0.swap_remove(at);
+        parse(key, &value).map(Some)
+    }
+
+    fn need<T: FromStr<Err: ToString>>(&mut self, key: &str) -> Result<T, Refusal> {
+        self.take(key)?.ok_or_else(|| invalid(format!("the query lacks '{key}'")))
+    }
+
+    fn end(self) -> Result<(), Refusal> {
+        match self.0.first() {
+            None => Ok(()),
+            Some((key, _)) => Err(invalid(format!("the query's '{key}' is unknown here or stands there twice"))),
+        }
+    }
+}
+
+/// Undoes percent escapes (RFC 3986, section 2.1).
+fn unescape(text: &str) -> Result<String, Refusal> {
+    let wrong = || invalid(format!("'{text}' is not properly percent-encoded"));
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let (digits, behind) = rest.split_at_checked(2).ok_or_else(wrong)?;
+        let digit = |at: usize| char::from(digits[at]).to_digit(16).ok_or_else(wrong);
+        bytes.push((digit(0)? * 16 + digit(1)?) as u8);
+        rest = behind;
+    }
+    String::from_utf8(bytes).map_err(|_| wrong())
+}
+
+fn parse<T: FromStr<Err: ToString>>(what: &str, text: &str) -> Result<T, Refusal> {
+    text.parse().map_err(|error: T::Err| invalid(format!("{what}: {}", error.to_string())))
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("every word has a JSON form: its maps have text keys")
+}
+
+fn from_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|error| invalid(format!("the body is not what is expected here: {error}")))
+}
+
+fn forced(force: bool) -> &'static str {
+    if force { "&force=true" } else { "" }
+}
+
+fn invalid(message: String) -> Refusal {
+    Refusal::new(Code::Invalid, message)
+}
+
+fn unknown(method: &str, path: &str) -> Refusal {
+    Refusal::new(Code::NotFound, format!("there is no {method} {path}")).hint(format!(
+        "there are POST {ENDPOINTS}, {ROUTES}, {STOP}, {PURGE}; DELETE {ENDPOINTS}/NAME, {ROUTES}?prefix=; \
+         GET {PORTS}, {ROUTES}, {NEIGHBORS}, {DROPS}, {STATUS}"
+    ))
+}
+
+const ENDPOINTS: &str = "/v1/endpoints";
+const ROUTES: &str = "/v1/routes";
+const PORTS: &str = "/v1/ports";
+const NEIGHBORS: &str = "/v1/neighbors";
+const DROPS: &str = "/v1/drops";
+const STATUS: &str = "/v1/status";
+const STOP: &str = "/v1/stop";
+const PURGE: &str = "/v1/purge";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Attach, Done, InterfaceName, Origin, Route, RouteTarget};
+
+    fn requests() -> Vec<Request> {
+        let name: crate::Name = "web-0.x".parse().unwrap();
+        let attach = Attach {
+            name: name.clone(),
+            netns: "blue".parse().unwrap(),
+            interface: InterfaceName::default(),
+            addresses: vec!["10.244.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
+            mtu: Some("1400".parse().unwrap()),
+            mac: Some(packet::Mac([2, 0, 0, 0, 0, 1])),
+            origin: Origin::Cni,
+        };
+        let target = RouteTarget::Endpoint(name.clone());
+        let [v4, v6] = ["10.0.0.0/8", "fd00:1::/64"].map(|text| text.parse().unwrap());
+        vec![
+            Request::Attach(Attach { mtu: None, mac: None, ..attach.clone() }),
+            Request::Attach(attach),
+            Request::Detach(Detach { name: name.clone(), origin: Origin::Cli, force: false }),
+            Request::Detach(Detach { name, origin: Origin::HostImport, force: true }),
+            Request::AddRoute(Route { prefix: v6, target, origin: Origin::Agent }),
+            Request::DeleteRoute(DeleteRoute { prefix: v4, origin: Origin::Cli, force: true }),
+            Request::DeleteRoute(DeleteRoute { prefix: v6, origin: Origin::Agent, force: false }),
+            Request::Ports,
+            Request::Routes,
+            Request::Neighbors,
+            Request::Drops,
+            Request::Status,
+            Request::Stop,
+            Request::Purge,
+        ]
+    }
+
+    #[test]
+    fn every_request_survives_http_and_back() {
+        for request in requests() {
+            let Message { method, target, body } = encode(&request);
+            assert_eq!(decode(method, &target, &body), Ok(request));
+        }
+    }
+
+    #[test]
+    fn an_escaped_prefix_is_understood() {
+        let escaped = decode("DELETE", "/v1/routes?prefix=10.0.0.0%2F8&origin=cli", b"").unwrap();
+        let plain = decode("DELETE", "/v1/routes?origin=cli&prefix=10.0.0.0/8", b"").unwrap();
+        assert_eq!(escaped, plain);
+    }
+
+    #[test]
+    fn what_is_no_request_is_refused_by_name() {
+        for (method, target, body, code, named) in [
+            ("GET", "/v2/ports", "", Code::NotFound, "/v2/ports"),
+            ("PUT", "/v1/ports", "", Code::NotFound, "PUT"),
+            ("GET", "/v1/ports?all=1", "", Code::Invalid, "'all'"),
+            ("DELETE", "/v1/endpoints/", "", Code::Invalid, "name"),
+            ("DELETE", "/v1/endpoints/a/b?origin=cli", "", Code::Invalid, "a/b"),
+            ("DELETE", "/v1/endpoints/a", "", Code::Invalid, "'origin'"),
+            ("DELETE", "/v1/endpoints/a?origin=me", "", Code::Invalid, "'me'"),
+            ("DELETE", "/v1/endpoints/a?origin=cli&origin=cni", "", Code::Invalid, "twice"),
+            ("DELETE", "/v1/routes?prefix=10.0.0.1/8&origin=cli", "", Code::Invalid, "10.0.0.0/8"),
+            ("DELETE", "/v1/routes?prefix=%2", "", Code::Invalid, "%2"),
+            ("DELETE", "/v1/routes?prefix=%ff", "", Code::Invalid, "%ff"),
+            ("POST", "/v1/routes", "{", Code::Invalid, "body"),
+            ("POST", "/v1/routes", r#"{"prefix":"::/0","target":"host","origin":"cli","x":1}"#, Code::Invalid, "`x`"),
+        ] {
+            let refusal = decode(method, target, body.as_bytes()).unwrap_err();
+            assert_eq!(refusal.code, code, "{target}");
+            assert!(refusal.message.contains(named), "{target}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_arrives_with_its_status_and_hint() {
+        for &code in Code::ALL {
+            let refusal = Refusal::new(code, "no").hint("ask again");
+            let (status, body) = encode_reply(&Err(refusal.clone()));
+            assert_eq!(status, code.status());
+            match answer::<Done>(status, &body) {
+                Err(Error::Refused(heard)) => assert_eq!(heard, refusal),
+                other => panic!("{other:?}"),
+            }
+        }
+        let (status, body) = encode_reply(&Ok(Reply::Done(Done {})));
+        assert_eq!((status, body.as_slice()), (200, &b"{}"[..]));
+        assert!(matches!(answer::<Done>(502, b"<html>"), Err(Error::Answer { status: 502, .. })));
+    }
+}

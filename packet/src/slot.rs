@@ -1,0 +1,212 @@
+//! The memory frames lie in: two arenas of one worker, handed out as slots and taken back when the turn ends.
+//!
+//! A small slot holds [`HEADROOM`] bytes (room for a virtio header and, later, outer headers) and the first
+//! [`SMALL_LEN`] bytes of a frame; whatever a super-frame has beyond that goes to a big slot. One `readv` fills both,
+//! so the reader need not know the size of what comes:
+//!
+//! ```text
+//!  small slot, stride 2 176                              big slot, 64 KiB
+//!  +----------------+------------------------------+     +---------------------------+
+//!  | headroom 128   | head: up to 2 048 bytes      | --> | tail: the rest            |
+//!  +----------------+------------------------------+     +---------------------------+
+//!                   ^ frame offset, on a cache line
+//! ```
+//!
+//! The stride is 2 048 + 128 so that the headers of neighbouring slots do not fall into the same cache set.
+//! Slots are plain offsets; the memory is borrowed from [`Slots`], so nothing here is shared or counted by reference.
+//! Limits: the counts given to [`Slots::new`]; an empty class answers `None` and the caller stops receiving.
+
+use crate::offload::{Offload, VNET_HEADER_LEN};
+
+/// Bytes before every frame, for headers that are put in front of it.
+pub const HEADROOM: usize = 128;
+/// Frame bytes a small slot holds.
+pub const SMALL_LEN: usize = 2048;
+/// Frame bytes a big slot holds.
+pub const BIG_LEN: usize = 65_536;
+/// Longest frame a pair of slots holds, in bytes.
+pub const FRAME_LEN_MAX: usize = SMALL_LEN + BIG_LEN;
+/// The tail column's word for "no tail".
+pub const NO_TAIL: u32 = u32::MAX;
+
+const STRIDE: usize = HEADROOM + SMALL_LEN;
+
+/// Both arenas and their free lists.
+pub struct Slots {
+    small: Vec<u8>,
+    big: Vec<u8>,
+    free_small: Vec<u32>,
+    free_big: Vec<u32>,
+    lowest_small: usize,
+    lowest_big: usize,
+}
+
+/// A frame as two slices: `head` holds at least all of its headers, `tail` what did not fit the small slot.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameRef<'a> {
+    /// The first [`SMALL_LEN`] bytes, or all of a shorter frame.
+    pub head: &'a [u8],
+    /// The rest; empty for all but super-frames.
+    pub tail: &'a [u8],
+}
+
+impl FrameRef<'_> {
+    /// Bytes of the whole frame.
+    #[allow(clippy::len_without_is_empty, reason = "a frame is never empty: parse refuses it")]
+    pub fn len(&self) -> usize {
+        self.head.len() + self.tail.len()
+    }
+}
+
+impl Slots {
+    /// Arenas of `small` and `big` slots; untouched memory stays unmapped.
+    pub fn new(small: usize, big: usize) -> Self {
+        let offsets = |count: usize, stride: usize, first: usize| {
+            (0..count)
+                .rev()
+                .map(|slot| u32::try_from(slot * stride + first).expect("an arena is below 4 GiB"))
+                .collect()
+        };
+        Slots {
+            small: vec![0; small * STRIDE],
+            big: vec![0; big * BIG_LEN],
+            free_small: offsets(small, STRIDE, HEADROOM),
+            free_big: offsets(big, BIG_LEN, 0),
+            lowest_small: small,
+            lowest_big: big,
+        }
+    }
+
+    /// Takes a small slot: the offset at which its frame starts.
+    #[inline]
+    pub fn take_small(&mut self) -> Option<u32> {
+        let slot = self.free_small.pop();
+        self.lowest_small = self.lowest_small.min(self.free_small.len());
+        slot
+    }
+
+    /// Takes a big slot.
+    #[inline]
+    pub fn take_big(&mut self) -> Option<u32> {
+        let slot = self.free_big.pop();
+        self.lowest_big = self.lowest_big.min(self.free_big.len());
+        slot
+    }
+
+    /// Gives a small slot back.
+    #[inline]
+    pub fn give_small(&mut self, head: u32) {
+        debug_assert!(!self.free_small.contains(&head), "a slot was given back twice");
+        self.free_small.push(head);
+    }
+
+    /// Gives a big slot back; [`NO_TAIL`] is nothing to give.
+    #[inline]
+    pub fn give_big(&mut self, tail: u32) {
+        if tail != NO_TAIL {
+            debug_assert!(!self.free_big.contains(&tail), "a slot was given back twice");
+            self.free_big.push(tail);
+        }
+    }
+
+    /// Slots not in use, small and big.
+    pub fn free(&self) -> (usize, usize) {
+        (self.free_small.len(), self.free_big.len())
+    }
+
+    /// The fewest small and big slots that ever were free: how near exhaustion came.
+    pub fn lowest_free(&self) -> (usize, usize) {
+        (self.lowest_small, self.lowest_big)
+    }
+
+    /// The headroom's last `before` bytes and the small part of the slot, then the big one: what a `readv` fills.
+    #[inline]
+    pub fn receive_areas(&mut self, head: u32, before: usize, tail: u32) -> (&mut [u8], &mut [u8]) {
+        let (head, tail) = (head as usize, tail as usize);
+        (&mut self.small[head - before..head + SMALL_LEN], &mut self.big[tail..tail + BIG_LEN])
+    }
+
+    /// Writes a frame with its virtio header into a pair of slots.
+    pub fn fill(&mut self, head: u32, tail: u32, offload: &Offload, frame: &[u8]) {
+        let (small, big) = self.receive_areas(head, VNET_HEADER_LEN, tail);
+        let in_small = frame.len().min(SMALL_LEN);
+        small[..VNET_HEADER_LEN].copy_from_slice(&offload.bytes());
+        small[VNET_HEADER_LEN..VNET_HEADER_LEN + in_small].copy_from_slice(&frame[..in_small]);
+        big[..frame.len() - in_small].copy_from_slice(&frame[in_small..]);
+    }
+
+    /// The `length` bytes of a frame.
+    #[inline]
+    pub fn frame(&self, head: u32, tail: u32, length: u32) -> FrameRef<'_> {
+        self.frame_with(head, tail, length, 0)
+    }
+
+    /// The same with the last `before` bytes of the headroom in front of `head`.
+    #[inline]
+    pub fn frame_with(&self, head: u32, tail: u32, length: u32, before: usize) -> FrameRef<'_> {
+        let (start, length) = (head as usize, length as usize);
+        let in_head = length.min(SMALL_LEN);
+        let rest = length - in_head;
+        let tail = if rest == 0 { &[][..] } else { &self.big[tail as usize..tail as usize + rest] };
+        FrameRef { head: &self.small[start - before..start + in_head], tail }
+    }
+
+    /// The part of a frame in its small slot, to be changed in place.
+    #[inline]
+    pub fn head_mut(&mut self, head: u32, length: u32) -> &mut [u8] {
+        let start = head as usize;
+        &mut self.small[start..start + (length as usize).min(SMALL_LEN)]
+    }
+
+    /// Both parts of a frame, the one in the small slot to be changed in place.
+    #[inline]
+    pub fn frame_mut(&mut self, head: u32, tail: u32, length: u32) -> (&mut [u8], &[u8]) {
+        let (start, length) = (head as usize, length as usize);
+        let in_head = length.min(SMALL_LEN);
+        let rest = length - in_head;
+        let tail = if rest == 0 { &[][..] } else { &self.big[tail as usize..tail as usize + rest] };
+        (&mut self.small[start..start + in_head], tail)
+    }
+
+    /// The `count` headroom bytes right before a frame.
+    #[inline]
+    pub fn before(&self, head: u32, count: usize) -> &[u8] {
+        &self.small[head as usize - count..head as usize]
+    }
+
+    /// The `count` headroom bytes right before a frame, to be written.
+    #[inline]
+    pub fn before_mut(&mut self, head: u32, count: usize) -> &mut [u8] {
+        &mut self.small[head as usize - count..head as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_run_out_and_come_back() {
+        let mut slots = Slots::new(2, 1);
+        let (a, b) = (slots.take_small().unwrap(), slots.take_small().unwrap());
+        assert_eq!(slots.take_small(), None);
+        assert_ne!(a, b);
+        assert_eq!(a % 64, b % 64);
+        slots.give_small(a);
+        assert_eq!(slots.take_small(), Some(a));
+        assert_eq!(slots.lowest_free(), (0, 1));
+    }
+
+    #[test]
+    fn a_super_frame_spans_both_classes() {
+        let mut slots = Slots::new(2, 2);
+        let (head, tail) = (slots.take_small().unwrap(), slots.take_big().unwrap());
+        let (small, big) = slots.receive_areas(head, 12, tail);
+        assert_eq!((small.len(), big.len()), (SMALL_LEN + 12, BIG_LEN));
+        small[12] = 1;
+        big[0] = 2;
+        let frame = slots.frame(head, tail, SMALL_LEN as u32 + 1);
+        assert_eq!((frame.head[0], frame.tail, frame.len()), (1, &[2][..], SMALL_LEN + 1));
+        assert!(slots.frame(head, NO_TAIL, 60).tail.is_empty());
+    }
+}

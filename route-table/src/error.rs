@@ -1,0 +1,13 @@
+//! Why a route was not inserted.
+
+use packet::Prefix;
+
+/// Why a route was not inserted; the table is as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields hold")]
+pub enum Error {
+    #[error("no room for the route to {prefix}: all {nodes_max} nodes of its family are taken; remove routes first")]
+    Full { prefix: Prefix, nodes_max: u32 },
+    #[error("the route to {prefix} has no next hop: index 0 means 'no route'")]
+    NoNextHop { prefix: Prefix },
+}

@@ -1,0 +1,389 @@
+//! The command line: `run` is the switch itself, all else speaks to one or looks at the machine.
+//!
+//! Results go to standard output, errors to standard error as `error: ...` and, where something can be done,
+//! `hint: ...`. Exit codes: 0 done, 1 refused or failed, 2 misused.
+
+mod show;
+
+use std::error::Error as _;
+use std::io::{self, IsTerminal, Write};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+use control::{
+    Attach, Client, DeleteRoute, Detach, InterfaceName, Mtu, Name, NetnsPath, Origin, PodAddress, Route, RouteTarget,
+};
+use packet::{Mac, Prefix};
+use serde::Serialize;
+use tracing::level_filters::LevelFilter;
+
+use crate::config::{self, Config, Settings};
+use crate::{doctor, engine, purge};
+
+use self::show::{Table, View};
+
+/// Reads the command line, does what it says, and tells how that went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let Err(error) = cli.command.execute(&cli.global) else { return ExitCode::SUCCESS };
+    if let Error::Output(source) = &error
+        && source.kind() == io::ErrorKind::BrokenPipe
+    {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("error: {}", error.whole());
+    if let Some(hint) = error.hint() {
+        eprintln!("hint: {hint}");
+    }
+    ExitCode::FAILURE
+}
+
+/// A poll-mode userspace packet switch for pods.
+#[derive(Parser)]
+#[command(name = "podswitch", version, max_term_width = 100, after_help = EXAMPLES, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Args)]
+struct Global {
+    /// Control socket of the switch [default: /run/podswitch/control.sock].
+    #[arg(long, global = true, env = "PODSWITCH_SOCKET", value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// How much the switch logs: off, error, warn, info, debug or trace.
+    #[arg(long, global = true, env = "PODSWITCH_LOG", value_name = "LEVEL", default_value = "info")]
+    log_level: LevelFilter,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Run a switch until it is stopped.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Run),
+    /// Join a pod's namespace to the switch.
+    #[command(after_help = ATTACH_EXAMPLES)]
+    Attach(AttachArgs),
+    /// Take a pod off, and the routes to it.
+    #[command(after_help = "Example:\n  podswitch detach web-0")]
+    Detach {
+        /// Name of the endpoint.
+        name: Name,
+        /// Also if another origin made it or has routes to it.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Add and delete routes.
+    #[command(subcommand)]
+    Route(RouteAction),
+    /// Show ports, routes, neighbours, counters or the switch itself.
+    #[command(after_help = SHOW_EXAMPLES)]
+    Show {
+        /// What to show.
+        #[arg(value_enum)]
+        view: View,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say what this machine gives a switch and what it lacks.
+    #[command(after_help = "Example:\n  podswitch doctor --json")]
+    Doctor {
+        /// The switch's interface on the host.
+        #[arg(long, value_name = "INTERFACE", default_value = config::HOST_PORT)]
+        host_port: InterfaceName,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End the switch; pods' interfaces and routes stay for the next start.
+    #[command(after_help = "Example:\n  podswitch stop")]
+    Stop,
+    /// Remove all a switch ever made, whether it runs or is dead.
+    #[command(after_help = "Example:\n  podswitch purge --yes")]
+    Purge(Purge),
+    /// Print completions for a shell.
+    #[command(after_help = "Example:\n  podswitch completions bash > /etc/bash_completion.d/podswitch")]
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages into a directory.
+    #[command(after_help = "Example:\n  podswitch man /usr/local/share/man/man1")]
+    Man {
+        /// The directory; it is made where it is missing.
+        dir: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Run {
+    /// Configuration file; flags override its keys one by one.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Args)]
+struct AttachArgs {
+    /// Name of the new endpoint.
+    name: Name,
+    /// The pod's namespace: a path, or a name of `ip netns`.
+    #[arg(long, value_name = "NETNS")]
+    netns: NetnsPath,
+    /// The interface to make there.
+    #[arg(long, value_name = "INTERFACE", default_value_t)]
+    ifname: InterfaceName,
+    /// An address of the pod; give it once for each.
+    #[arg(long, value_name = "ADDRESS", required = true)]
+    address: Vec<PodAddress>,
+    /// MTU of the interface [default: the switch's].
+    #[arg(long, value_name = "BYTES")]
+    mtu: Option<Mtu>,
+    /// Ethernet address of the interface [default: made from the first address].
+    #[arg(long)]
+    mac: Option<Mac>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum RouteAction {
+    /// Add a route, or change the target of one added here before.
+    #[command(after_help = ROUTE_EXAMPLES)]
+    Add {
+        /// Destinations.
+        prefix: Prefix,
+        /// Where their packets go: endpoint:NAME, host, unreachable or blackhole.
+        #[arg(long, value_name = "TARGET")]
+        to: RouteTarget,
+    },
+    /// Delete a route.
+    #[command(after_help = "Example:\n  podswitch route del 192.0.2.0/24")]
+    Del {
+        /// Destinations.
+        prefix: Prefix,
+        /// Also if another origin asked for it.
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+#[derive(Args)]
+struct Purge {
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Where the switch kept what it was asked for.
+    #[arg(long, value_name = "DIR", default_value = config::STATE_DIR)]
+    state_dir: PathBuf,
+    /// The switch's interface on the host, in case nothing was kept.
+    #[arg(long, value_name = "INTERFACE", default_value = config::HOST_PORT)]
+    host_port: InterfaceName,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Control(#[from] control::Error),
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    #[error(transparent)]
+    Purge(#[from] purge::Error),
+    #[error("cannot write the output")]
+    Output(#[from] io::Error),
+    #[error("a purge takes every pod off the network and was not confirmed")]
+    Unconfirmed,
+    #[error("{0} of the findings need mending")]
+    Findings(usize),
+}
+
+impl Error {
+    /// The error and all that led to it, in one line.
+    fn whole(&self) -> String {
+        let causes = std::iter::successors(self.source(), |cause| cause.source());
+        causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Error::Control(error) => error.hint().map(str::to_owned),
+            Error::Config(error) => error.hint(),
+            Error::Engine(engine::Error::Store(error)) => error.hint(),
+            Error::Engine(engine::Error::Server(error)) => error.hint(),
+            Error::Purge(error) => error.hint(),
+            Error::Unconfirmed => Some("give --yes".to_owned()),
+            Error::Engine(_) | Error::Output(_) | Error::Findings(_) => None,
+        }
+    }
+}
+
+impl Action {
+    fn execute(self, global: &Global) -> Result<(), Error> {
+        let client = client(global);
+        match self {
+            Action::Run(run) => run.execute(global),
+            Action::Attach(attach) => attach.execute(&client),
+            Action::Detach { name, force } => {
+                let gone = client.detach(Detach { name, origin: Origin::Cli, force })?;
+                for route in gone.routes {
+                    print(&format!("deleted the route {route}, which led there\n"))?;
+                }
+                Ok(())
+            }
+            Action::Route(RouteAction::Add { prefix, to }) => {
+                client.add_route(Route { prefix, target: to, origin: Origin::Cli })?;
+                Ok(())
+            }
+            Action::Route(RouteAction::Del { prefix, force }) => {
+                client.delete_route(DeleteRoute { prefix, origin: Origin::Cli, force })?;
+                Ok(())
+            }
+            Action::Show { view, json } => print(&view.ask(&client, json)?),
+            Action::Doctor { host_port, json } => examine(&host_port, json),
+            Action::Stop => {
+                client.stop()?;
+                Ok(())
+            }
+            Action::Purge(purge) => purge.execute(&client),
+            Action::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "podswitch", &mut script);
+                print(&String::from_utf8_lossy(&script))
+            }
+            Action::Man { dir } => {
+                std::fs::create_dir_all(&dir)?;
+                clap_mangen::generate_to(Cli::command(), dir)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Run {
+    fn execute(self, global: &Global) -> Result<(), Error> {
+        let file = self.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+        let flags = Settings { socket: global.socket.clone(), ..self.settings };
+        let config = Config::try_from(flags.over(file))?;
+        tracing_subscriber::fmt().with_max_level(global.log_level).with_writer(io::stderr).init();
+        engine::run(config)?;
+        Ok(())
+    }
+}
+
+impl AttachArgs {
+    fn execute(self, client: &Client) -> Result<(), Error> {
+        let AttachArgs { name, netns, ifname, address, mtu, mac, json: as_json } = self;
+        let attach =
+            Attach { name, netns, interface: ifname, addresses: address, mtu, mac, origin: Origin::Cli };
+        let attached = client.attach(attach)?;
+        if as_json {
+            return print(&json(&attached));
+        }
+        let gateways: Vec<String> = attached.gateways.iter().map(IpAddr::to_string).collect();
+        print(&format!(
+            "port {} is {} with {}, MTU {}, by way of {}\n",
+            attached.port,
+            attached.interface,
+            attached.mac,
+            attached.mtu,
+            gateways.join(" and ")
+        ))
+    }
+}
+
+impl Purge {
+    fn execute(self, client: &Client) -> Result<(), Error> {
+        if !self.yes && !confirmed()? {
+            return Err(Error::Unconfirmed);
+        }
+        let removed = match client.purge() {
+            Ok(purged) => purged.removed,
+            Err(control::Error::Absent { .. }) => purge::purge(&self.state_dir, &self.host_port)?,
+            Err(error) => return Err(error.into()),
+        };
+        match removed.is_empty() {
+            true => print("there was nothing to remove\n"),
+            false => print(&removed.iter().map(|thing| format!("removed {thing}\n")).collect::<String>()),
+        }
+    }
+}
+
+/// Asks whoever sits at the terminal; nobody there is no.
+fn confirmed() -> Result<bool, Error> {
+    if !io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    eprint!("Remove all that podswitch made, taking every pod off the network? [y/N] ");
+    io::stderr().flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn examine(host_port: &InterfaceName, as_json: bool) -> Result<(), Error> {
+    let findings = doctor::examine(host_port);
+    if as_json {
+        print(&json(&findings))?;
+    } else {
+        let mut table = Table::new(&["", "what", "found", "cure"]);
+        for doctor::Finding { subject, ok, detail, cure } in &findings {
+            let mark = if *ok { "ok" } else { "LACK" };
+            table.row([mark, *subject, detail.as_str(), cure.as_deref().unwrap_or_default()]);
+        }
+        print(&table.text())?;
+    }
+    match findings.iter().filter(|finding| !finding.ok).count() {
+        0 => Ok(()),
+        lacking => Err(Error::Findings(lacking)),
+    }
+}
+
+fn client(global: &Global) -> Client {
+    let default = || PathBuf::from(config::STATE_DIR).join(config::SOCKET);
+    Client::new(global.socket.clone().unwrap_or_else(default))
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn json(value: &impl Serialize) -> String {
+    let text = serde_json::to_string_pretty(value).expect("every view has a JSON form");
+    text + "\n"
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  podswitch run --pod-range 10.244.0.0/24 &
+  podswitch attach web-0 --netns web --address 10.244.0.2
+  podswitch show ports";
+const RUN_EXAMPLES: &str = "\
+Examples:
+  podswitch run --pod-range 10.244.0.0/24 --pod-range fd00:10:244::/64
+  podswitch run --config /etc/podswitch.toml --mtu 9000 --log-level debug";
+const ATTACH_EXAMPLES: &str = "\
+Examples:
+  podswitch attach web-0 --netns web --address 10.244.0.2
+  podswitch attach db --netns /proc/4711/ns/net --ifname net1 --address 10.244.0.3 --address fd00:10:244::3
+
+A prefix length behind an address is allowed and ignored: every pod is alone on its link.";
+const ROUTE_EXAMPLES: &str = "\
+Examples:
+  podswitch route add 192.0.2.0/24 --to endpoint:web-0
+  podswitch route add 198.51.100.0/24 --to unreachable";
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  podswitch show ports
+  podswitch show drops --json";

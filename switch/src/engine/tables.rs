@@ -1,0 +1,214 @@
+//! What workers read, and the only place that changes it: the route table and the published worlds.
+//!
+//! Every change here is in force when its function returns: each worker is asleep or has begun a turn that sees it. The
+//! order of coming and going is [`crate::world`]'s.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use control::Poll as PollMode;
+use mio::unix::SourceFd;
+use mio::{Interest, Token, Waker};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use packet::Prefix;
+use ring::snapshot::Publisher;
+use route_table::{NextHop, RouteTable};
+
+use crate::config::Config;
+use crate::lane::SlowEnds;
+use crate::port::Port;
+use crate::state::{GATEWAY_V4, GATEWAY_V6};
+use crate::worker::{Waiting, Worker, WorkerEnds};
+use crate::world::{
+    Adjacency, FIRST_ENDPOINT, FIXED, HOST, LOCAL, MULTICAST, UNREACHABLE, UNROUTABLE, World,
+};
+
+/// Route table, worlds, and the worker that reads them.
+pub(super) struct Tables {
+    routes: RouteTable,
+    /// What stands when nobody asked for anything else.
+    fixed: BTreeMap<Prefix, NextHop>,
+    worlds: Publisher<World>,
+    pub(super) worker: WorkerEnds,
+    thread: Option<JoinHandle<io::Result<()>>>,
+    ending: Arc<AtomicBool>,
+}
+
+impl Tables {
+    /// Tables with the fixed routes and the host port, and a running worker.
+    pub(super) fn new(config: &Config, host: Port, slow_waker: Arc<Waker>) -> io::Result<Tables> {
+        let (mut routes, fixed) = (RouteTable::new(), fixed_routes(config));
+        for (&prefix, &hop) in &fixed {
+            routes.insert(prefix, hop).expect("an empty table has room for the fixed routes");
+        }
+        let mut adjacencies = FIXED.to_vec();
+        adjacencies[HOST.index()] = Adjacency::to(&host);
+        let world = World { ports: vec![Some(Arc::new(host))], adjacencies, fib: routes.reader() };
+        let mut worlds = Publisher::new(world);
+        let (worker, ends) = Worker::new(worlds.reader(), waiting(config), slow_waker)?;
+        let ending = Arc::new(AtomicBool::new(false));
+        let thread = spawn(worker, config.worker_cpu, Arc::clone(&ending))?;
+        let tables = Tables { routes, fixed, worlds, worker: ends, thread: Some(thread), ending };
+        tables.watch(0)?;
+        Ok(tables)
+    }
+
+    /// The newest world.
+    pub(super) fn world(&self) -> &World {
+        self.worlds.current()
+    }
+
+    /// The slow path's mailboxes, and the world to answer by.
+    pub(super) fn slow_ends(&mut self) -> (&mut SlowEnds, &World) {
+        (&mut self.worker.slow, self.worlds.current())
+    }
+
+    /// Makes a port and its adjacency known, then its addresses.
+    pub(super) fn add_port(&mut self, port: Port, addresses: &[IpAddr]) -> Result<(), route_table::Error> {
+        let (number, hop) = (port.number, hop_of(port.number));
+        let (slot, adjacency) = (usize::from(number), Adjacency::to(&port));
+        let (mut ports, mut adjacencies) = (self.world().ports.clone(), self.world().adjacencies.clone());
+        ports.resize_with(ports.len().max(slot + 1), || None);
+        adjacencies.resize(adjacencies.len().max(hop.index() + 1), FIXED[0]);
+        ports[slot] = Some(Arc::new(port));
+        adjacencies[hop.index()] = adjacency;
+        self.publish(ports, adjacencies);
+        let watched = self.watch(number);
+        debug_assert!(watched.is_ok(), "a fresh descriptor can be watched: {watched:?}");
+        let prefixes: Vec<Prefix> = addresses.iter().map(|&address| Prefix::host(address)).collect();
+        let inserted = prefixes.iter().try_for_each(|&prefix| self.routes.insert(prefix, hop).map(drop));
+        if let Err(full) = inserted {
+            drop(self.remove_port(number, &prefixes));
+            return Err(full);
+        }
+        self.settle();
+        Ok(())
+    }
+
+    /// Removes a port after everything that leads to it. The caller holds the last handle and may close it.
+    pub(super) fn remove_port(&mut self, number: u16, routes: &[Prefix]) -> Option<Arc<Port>> {
+        self.clear(routes);
+        let (mut ports, mut adjacencies) = (self.world().ports.clone(), self.world().adjacencies.clone());
+        let port = ports.get_mut(usize::from(number))?.take()?;
+        adjacencies[hop_of(number).index()] = FIXED[0];
+        if let Some(descriptor) = port.descriptor() {
+            // A failure means it was never watched; closing it would end the watch too.
+            let _ = self.worker.registry.deregister(&mut SourceFd(&descriptor));
+        }
+        self.publish(ports, adjacencies);
+        Some(port)
+    }
+
+    /// Sets or changes a route.
+    pub(super) fn set(&mut self, prefix: Prefix, hop: NextHop) -> Result<(), route_table::Error> {
+        self.routes.insert(prefix, hop)?;
+        self.settle();
+        Ok(())
+    }
+
+    /// Takes a route away; where a fixed route stood, it stands again.
+    pub(super) fn take_back(&mut self, prefix: Prefix) {
+        match self.fixed.get(&prefix) {
+            Some(&hop) => drop(self.routes.insert(prefix, hop)),
+            None => drop(self.routes.remove(prefix)),
+        }
+        self.settle();
+    }
+
+    fn clear(&mut self, prefixes: &[Prefix]) {
+        for &prefix in prefixes {
+            self.routes.remove(prefix);
+        }
+        self.settle();
+    }
+
+    /// Ends the worker. Frames still in the ports' queues stay there.
+    pub(super) fn stop(&mut self) -> io::Result<()> {
+        self.ending.store(true, Ordering::Relaxed);
+        self.worker.waker.wake()?;
+        match self.thread.take().map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(io::Error::other("the worker panicked")),
+        }
+    }
+
+    /// True when the worker ended without being told to.
+    pub(super) fn worker_is_gone(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    fn publish(&mut self, ports: Vec<Option<Arc<Port>>>, adjacencies: Vec<Adjacency>) {
+        let version = self.worlds.publish(World { ports, adjacencies, fib: self.routes.reader() });
+        self.worlds.wait_in_force(version);
+        self.worlds.reclaim();
+    }
+
+    /// Waits until every worker sees the route table as it is now; what was removed may then be used again.
+    fn settle(&mut self) {
+        let version = self.worlds.barrier();
+        self.worlds.wait_in_force(version);
+        self.routes.reclaim();
+    }
+
+    fn watch(&self, number: u16) -> io::Result<()> {
+        let Some(descriptor) = self.world().port(number).and_then(Port::descriptor) else { return Ok(()) };
+        let (token, readable) = (Token(usize::from(number)), Interest::READABLE);
+        self.worker.registry.register(&mut SourceFd(&descriptor), token, readable)
+    }
+}
+
+/// The next-hop number of the station behind a port.
+pub(super) fn hop_of(port: u16) -> NextHop {
+    if port == 0 { HOST } else { NextHop(port - 1 + FIRST_ENDPOINT as u16) }
+}
+
+fn fixed_routes(config: &Config) -> BTreeMap<Prefix, NextHop> {
+    let parsed = |&(text, hop): &(&str, NextHop)| (text.parse().expect("the fixed routes are prefixes"), hop);
+    let mut fixed: BTreeMap<Prefix, NextHop> = FIXED_ROUTES.iter().map(parsed).collect();
+    for gateway in [IpAddr::V4(GATEWAY_V4), IpAddr::V6(GATEWAY_V6)] {
+        fixed.insert(Prefix::host(gateway), LOCAL);
+    }
+    // A free address of a pod range is nobody's, not the outside's.
+    fixed.extend(config.node.pod_ranges.iter().map(|&range| (range, UNREACHABLE)));
+    fixed.extend(config.node.router_addresses.iter().map(|&address| (Prefix::host(address), HOST)));
+    fixed
+}
+
+fn waiting(config: &Config) -> Waiting {
+    match config.poll {
+        PollMode::Adaptive => Waiting::Adaptive(config.spin),
+        PollMode::Spin => Waiting::Spin,
+        PollMode::Sleep => Waiting::Sleep,
+    }
+}
+
+fn spawn(mut worker: Worker, cpu: Option<u16>, ending: Arc<AtomicBool>) -> io::Result<JoinHandle<io::Result<()>>> {
+    thread::Builder::new().name("worker-0".to_owned()).spawn(move || {
+        if let Some(cpu) = cpu {
+            let mut cpus = CpuSet::new();
+            cpus.set(usize::from(cpu))?;
+            sched_setaffinity(Pid::from_raw(0), &cpus)?;
+        }
+        worker.run(|| ending.load(Ordering::Relaxed))
+    })
+}
+
+/// Routes every switch has. The defaults lead to the host; link-scope and group addresses are routed nowhere.
+const FIXED_ROUTES: &[(&str, NextHop)] = &[
+    ("0.0.0.0/0", HOST),
+    ("::/0", HOST),
+    ("0.0.0.0/8", UNROUTABLE),
+    ("127.0.0.0/8", UNROUTABLE),
+    ("169.254.0.0/16", UNROUTABLE),
+    ("224.0.0.0/4", MULTICAST),
+    ("255.255.255.255/32", MULTICAST),
+    ("::/127", UNROUTABLE),
+    ("fe80::/10", UNROUTABLE),
+    ("ff00::/8", MULTICAST),
+];

@@ -1,0 +1,136 @@
+//! What one worker owns: slots, tables of its own, the way to the slow path and back.
+
+use packet::{Burst, Offload, Punt, Slots, VNET_HEADER_LEN};
+
+use crate::mailbox::{Receiver, Sender, mailbox};
+use crate::path::Departures;
+use crate::port::Count;
+use crate::returns::Returns;
+use crate::world::World;
+
+/// Everything a turn changes, beside the counters of ports.
+pub struct Lane {
+    /// Memory of the frames.
+    pub slots: Slots,
+    /// The big slot that the next receive may spill into.
+    pub spare: Option<u32>,
+    /// Flows that go back by the host port.
+    pub returns: Returns,
+    /// The turn's clock: seconds since the switch started.
+    pub now_seconds: u32,
+    /// The departure's scratch memory.
+    pub(crate) departures: Departures,
+    punts: Sender<Punted>,
+    punted: bool,
+    answers: Receiver<u16>,
+}
+
+/// The slow path's ends of a lane's mailboxes.
+pub struct SlowEnds {
+    /// Frames the path gave up.
+    pub punts: Receiver<Punted>,
+    /// Complete frames for a port, by its number.
+    pub answers: Sender<u16>,
+}
+
+/// What is said about a punted frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Punted {
+    /// Why.
+    pub why: Punt,
+    /// Port it entered by.
+    pub from: u16,
+    /// Number of its next hop's adjacency, where the route was known.
+    pub adjacency: u16,
+    /// What came beside it.
+    pub offload: Offload,
+}
+
+impl Default for Punted {
+    fn default() -> Self {
+        Punted { why: Punt::Local, from: 0, adjacency: 0, offload: Offload::default() }
+    }
+}
+
+impl Lane {
+    /// A lane and the slow path's ends of it.
+    pub fn new() -> (Lane, SlowEnds) {
+        let (punts_in, punts_out) = mailbox(PUNTS);
+        let (answers_in, answers_out) = mailbox(ANSWERS);
+        let lane = Lane {
+            slots: Slots::new(SMALL_SLOTS, BIG_SLOTS),
+            spare: None,
+            returns: Returns::new(RETURNS),
+            now_seconds: 0,
+            departures: Departures::new(),
+            punts: punts_in,
+            punted: false,
+            answers: answers_out,
+        };
+        (lane, SlowEnds { punts: punts_out, answers: answers_in })
+    }
+
+    /// Hands a row to the slow path; false when it has no room.
+    pub(crate) fn punt(&mut self, burst: &Burst, row: usize, why: Punt) -> bool {
+        let header = self.slots.before(burst.head[row], VNET_HEADER_LEN);
+        let header = header.try_into().expect("a header's length was taken");
+        let about = Punted {
+            why,
+            from: burst.from[row],
+            adjacency: burst.adjacency[row],
+            offload: Offload::parse(header).unwrap_or_default(),
+        };
+        let frame = self.slots.frame(burst.head[row], burst.tail[row], burst.length[row]);
+        let sent = self.punts.send(about, [frame.head, frame.tail]);
+        self.punted |= sent;
+        sent
+    }
+
+    /// True once after a punt: the slow path should be woken.
+    pub(crate) fn take_punted(&mut self) -> bool {
+        std::mem::take(&mut self.punted)
+    }
+
+    /// True when the slow path has answers waiting.
+    pub(crate) fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// Appends the slow path's answers as rows that are ready to depart. Answers to a port that left are dropped
+    /// uncounted: they never were packets of the burst.
+    pub(crate) fn take_answers(&mut self, burst: &mut Burst, world: &World) {
+        while burst.room() > 0 && !self.answers.is_empty() {
+            let Some(head) = self.slots.take_small() else { return };
+            let Some(tail) = self.spare.take().or_else(|| self.slots.take_big()) else {
+                self.slots.give_small(head);
+                return;
+            };
+            let (slots, port) = (&mut self.slots, &mut 0);
+            let length = self.answers.receive(|letter| {
+                *port = letter.about;
+                slots.fill(head, tail, &Offload::default(), &letter.bytes);
+                letter.bytes.len()
+            });
+            let (Some(length), Some(to)) = (length, world.port(*port)) else {
+                slots.give_small(head);
+                slots.give_big(tail);
+                continue;
+            };
+            let spilled = length > packet::SMALL_LEN;
+            if !spilled {
+                self.spare = Some(tail);
+            }
+            to.counters.add(Count::Answered, 1);
+            burst.push(head, if spilled { tail } else { packet::NO_TAIL }, length as u32, *port);
+            burst.to[burst.len - 1] = *port;
+        }
+    }
+}
+
+/// A burst of the path and as many answers.
+const SMALL_SLOTS: usize = 2 * packet::BURST;
+/// 4 MiB of super-frames at once.
+const BIG_SLOTS: usize = 64;
+const PUNTS: usize = 128;
+const ANSWERS: usize = 128;
+const RETURNS: usize = 65_536;

@@ -1,0 +1,39 @@
+//! The path of a frame: the product, as an ordered list of calls.
+//!
+//! | stage | asks | lets go |
+//! |---|---|---|
+//! | [`parse`] | what is it? | malformed frames; ARP, ND and what the switch consumes |
+//! | [`leaving`] | may it leave its workload? | spoofed sources |
+//! | [`route`] | where to? | no route, blackholes, packets for the gateway itself |
+//! | [`rewrite`] | as what? | TTL used up, too big |
+//! | [`depart`] | by which port, in which form? | everything: each row is settled here, once |
+//!
+//! A stage is one plain loop over the burst's columns, `fn(&mut Burst, &World, &mut Lane)`. A packet that leaves early
+//! gets its exit written and is skipped by the stages after; nothing is moved. The slow path's answers join right before
+//! the departure, since they are complete frames for a known port.
+//!
+//! Nothing here allocates, logs, locks, makes a string or reads a clock.
+
+mod depart;
+mod leaving;
+mod parse;
+mod rewrite;
+mod route;
+pub(crate) mod transport_fields;
+
+use packet::Burst;
+
+pub use depart::Departures;
+
+use crate::lane::Lane;
+use crate::world::World;
+
+/// Carries a received burst to its departures. Afterwards every slot is free again and the burst is empty.
+pub fn carry(burst: &mut Burst, world: &World, lane: &mut Lane) {
+    parse::parse(burst, world, lane);
+    leaving::leaving(burst, world, lane);
+    route::route(burst, world, lane);
+    rewrite::rewrite(burst, world, lane);
+    lane.take_answers(burst, world);
+    depart::depart(burst, world, lane);
+}

@@ -1,0 +1,232 @@
+//! Depart: by which port, in which form?
+//!
+//! Every row of the burst is settled here, exactly once: dropped under its reason, handed to the slow path, or written
+//! to its port. The rows of one port are taken together, in the order they came:
+//!
+//! ```text
+//!   rows --by port--> [ join: same-flow frames become groups ] --> one write per group
+//!                                                          \
+//!                       a frame alone: as it is, or cut into segments, or its checksum completed,
+//!                                      as the port's abilities ask
+//! ```
+//!
+//! Nothing is copied: a group is gathered from its members' slots, a cut super-frame from fresh header blocks and slices
+//! of its payload. All writes happen within the turn, and afterwards all slots are free.
+
+use std::io::IoSlice;
+
+use packet::{
+    BURST, Burst, ChecksumForm, Cut, Gso, Group, HEADERS_MAX, Join, JoinKinds, MEMBERS_MAX, Offload, Punt, Reason,
+    Slots, VNET_HEADER_LEN, complete_checksum,
+};
+
+use crate::lane::Lane;
+use crate::port::{Abilities, Count, Port};
+use crate::world::World;
+
+/// The departure's scratch memory, used again every turn.
+pub struct Departures {
+    join: Join,
+    /// Departing rows as `port << 16 | row`.
+    order: [u32; BURST],
+    departing: usize,
+}
+
+impl Departures {
+    /// All the memory it will ever need.
+    pub fn new() -> Self {
+        Departures { join: Join::new(), order: [0; BURST], departing: 0 }
+    }
+}
+
+pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
+    settle_leavers(burst, world, lane);
+    let departing = lane.departures.departing;
+    lane.departures.order[..departing].sort_unstable();
+    let Lane { slots, departures: Departures { join, order, .. }, .. } = lane;
+    for rows in order[..departing].chunk_by(|one, next| one >> 16 == next >> 16) {
+        match world.port((rows[0] >> 16) as u16) {
+            Some(port) => Departure { burst, world, port, slots }.write_all(rows, join),
+            None => {
+                for &row in rows {
+                    drop_row(burst, world, row_of(row), Reason::PortGone);
+                }
+            }
+        }
+    }
+    burst.settle(&mut lane.slots);
+}
+
+/// Counts the rows that left early, hands punts over, and lists the rest.
+fn settle_leavers(burst: &Burst, world: &World, lane: &mut Lane) {
+    lane.departures.departing = 0;
+    for row in 0..burst.len {
+        let exit = burst.exit[row];
+        if exit.is_none() {
+            lane.departures.order[lane.departures.departing] = u32::from(burst.to[row]) << 16 | row as u32;
+            lane.departures.departing += 1;
+        } else if let Some(reason) = exit.reason() {
+            drop_row(burst, world, row, reason);
+        } else if let Some(why) = exit.why() {
+            punt_row(burst, world, lane, (row, why));
+        }
+    }
+}
+
+fn punt_row(burst: &Burst, world: &World, lane: &mut Lane, (row, why): (usize, Punt)) {
+    if !lane.punt(burst, row, why) {
+        drop_row(burst, world, row, Reason::PuntFull);
+    } else if let Some(port) = world.port(burst.from[row]) {
+        port.counters.punt(why);
+    }
+}
+
+fn drop_row(burst: &Burst, world: &World, row: usize, reason: Reason) {
+    if let Some(port) = world.port(burst.from[row]) {
+        port.counters.drop(reason);
+    }
+}
+
+fn row_of(word: u32) -> usize {
+    (word & 0xffff) as usize
+}
+
+/// The departure of some rows by one port.
+struct Departure<'a> {
+    burst: &'a Burst,
+    world: &'a World,
+    port: &'a Port,
+    slots: &'a mut Slots,
+}
+
+impl Departure<'_> {
+    fn write_all(&mut self, rows: &[u32], join: &mut Join) {
+        if let &[only] = rows {
+            return self.write_alone(row_of(only));
+        }
+        join.clear(kinds(self.port.abilities));
+        for &row in rows {
+            let row = row_of(row);
+            let offload = self.offload(row);
+            let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
+            let pushed = join.push(row as u32, self.slots.frame(head, tail, length), &offload);
+            debug_assert!(pushed, "a burst has no more rows than a join takes");
+        }
+        for group in join.groups() {
+            match group.len() {
+                1 => self.write_alone(group.first() as usize),
+                _ => self.write_group(&group),
+            }
+        }
+    }
+
+    /// Several frames as one super-frame: the first whole, of the others what follows the headers.
+    fn write_group(&mut self, group: &Group<'_>) {
+        let first = group.first() as usize;
+        let offload = group.apply(self.slots.head_mut(self.burst.head[first], self.burst.length[first]));
+        self.set_offload(first, &offload);
+        let mut slices = [IoSlice::new(&[]); 2 * MEMBERS_MAX];
+        let (mut count, mut bytes) = (0, 0);
+        for row in group.members() {
+            let row = row as usize;
+            let before = if row == first { VNET_HEADER_LEN } else { 0 };
+            let skip = if row == first { 0 } else { group.header_len() };
+            let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
+            let frame = self.slots.frame_with(head, tail, length, before);
+            slices[count] = IoSlice::new(&frame.head[skip..]);
+            slices[count + 1] = IoSlice::new(frame.tail);
+            count += 1 + usize::from(!frame.tail.is_empty());
+            bytes += u64::from(length);
+        }
+        let written = self.port.write(&slices[..count]).is_ok();
+        self.port.counters.add(Count::Joined, 1);
+        for row in group.members() {
+            self.count(row as usize, written.then_some(()).ok_or(Reason::WriteFailed));
+        }
+        self.port.counters.add(Count::SentBytes, if written { bytes } else { 0 });
+    }
+
+    /// One frame in the form the port takes.
+    fn write_alone(&mut self, row: usize) {
+        let offload = self.offload(row);
+        let settled = if takes(self.port.abilities, &offload) {
+            self.write_whole(row)
+        } else if offload.gso == Gso::None {
+            self.complete(row, offload).and_then(|()| self.write_whole(row))
+        } else {
+            self.write_cut(row, &offload)
+        };
+        if settled.is_ok() {
+            self.port.counters.add(Count::SentBytes, self.burst.length[row].into());
+        }
+        self.count(row, settled);
+    }
+
+    fn write_whole(&mut self, row: usize) -> Result<(), Reason> {
+        let before = if self.port.has_vnet_header() { VNET_HEADER_LEN } else { 0 };
+        let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
+        let frame = self.slots.frame_with(head, tail, length, before);
+        let slices = [IoSlice::new(frame.head), IoSlice::new(frame.tail)];
+        let count = 1 + usize::from(!frame.tail.is_empty());
+        self.port.write(&slices[..count]).map_err(|_| Reason::WriteFailed)
+    }
+
+    /// Completes a checksum that the port would not.
+    fn complete(&mut self, row: usize, mut offload: Offload) -> Result<(), Reason> {
+        let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
+        let (head, tail) = self.slots.frame_mut(head, tail, length);
+        complete_checksum(head, tail, &mut offload).map_err(|_| Reason::Uncuttable)?;
+        self.set_offload(row, &offload);
+        Ok(())
+    }
+
+    fn write_cut(&mut self, row: usize, offload: &Offload) -> Result<(), Reason> {
+        let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
+        let form = if self.port.abilities.checksum { ChecksumForm::Partial } else { ChecksumForm::Complete };
+        let frame = self.slots.frame(head, tail, length);
+        let mut cut = Cut::new(frame, offload, form).map_err(|_| Reason::Uncuttable)?;
+        let mut block = [0; VNET_HEADER_LEN + HEADERS_MAX];
+        block[..VNET_HEADER_LEN].copy_from_slice(&cut.offload().bytes());
+        let from = if self.port.has_vnet_header() { 0 } else { VNET_HEADER_LEN };
+        let to = VNET_HEADER_LEN + cut.header_len();
+        self.port.counters.add(Count::Cut, 1);
+        let mut refused = false;
+        while let Some(part) = cut.next(&mut block[VNET_HEADER_LEN..]) {
+            let [near, far] = cut.payload(&part);
+            let slices = [IoSlice::new(&block[from..to]), IoSlice::new(near), IoSlice::new(far)];
+            refused |= self.port.write(&slices).is_err();
+        }
+        if refused { Err(Reason::WriteFailed) } else { Ok(()) }
+    }
+
+    fn offload(&self, row: usize) -> Offload {
+        let header = self.slots.before(self.burst.head[row], VNET_HEADER_LEN);
+        Offload::parse(header.try_into().expect("a header's length was taken")).unwrap_or_default()
+    }
+
+    fn set_offload(&mut self, row: usize, offload: &Offload) {
+        self.slots.before_mut(self.burst.head[row], VNET_HEADER_LEN).copy_from_slice(&offload.bytes());
+    }
+
+    /// The one place where a departing row is counted.
+    fn count(&self, row: usize, settled: Result<(), Reason>) {
+        match settled {
+            Ok(()) => self.port.counters.add(Count::Sent, 1),
+            Err(reason) => drop_row(self.burst, self.world, row, reason),
+        }
+    }
+}
+
+fn kinds(abilities: Abilities) -> JoinKinds {
+    JoinKinds { tso4: abilities.tso4, tso6: abilities.tso6, uso: abilities.uso }
+}
+
+/// True when a port of these abilities takes the frame as it is.
+fn takes(abilities: Abilities, offload: &Offload) -> bool {
+    match offload.gso {
+        Gso::None => abilities.checksum || !offload.needs_csum,
+        Gso::Tcp4 => abilities.tso4,
+        Gso::Tcp6 => abilities.tso6,
+        Gso::Udp => abilities.uso,
+    }
+}

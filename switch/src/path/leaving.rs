@@ -1,0 +1,76 @@
+//! Leaving: may it leave its workload?
+//!
+//! A pod sends only from its own addresses. Its link-local address is good for nothing but talking to the gateway, so
+//! such a source passes only towards a link-local destination; the unspecified source of duplicate address detection
+//! and MLD never comes here, parse lets those go. The host port is the node's own: it may send from any address.
+
+use packet::{Burst, Exit, Reason, shape};
+
+use super::parse::ETHERNET_LEN;
+use crate::lane::Lane;
+use crate::port::Port;
+use crate::world::World;
+
+pub(super) fn leaving(burst: &mut Burst, world: &World, lane: &mut Lane) {
+    for row in 0..burst.len {
+        let Some(port) = world.port(burst.from[row]) else { continue };
+        if port.host || !burst.exit[row].is_none() {
+            continue;
+        }
+        let head = lane.slots.frame(burst.head[row], burst.tail[row], burst.length[row]).head;
+        if !is_own(port, head, burst.shape[row]) {
+            burst.exit[row] = Exit::drop(Reason::SpoofedSource);
+        } else if port.strict_mac && head[6..12] != port.mac.0 {
+            burst.exit[row] = Exit::drop(Reason::SpoofedMac);
+        }
+    }
+}
+
+#[inline]
+fn is_own(port: &Port, head: &[u8], bits: u8) -> bool {
+    if bits & shape::V6 == 0 {
+        port.sources_v4.contains(&source_v4(head))
+    } else {
+        let source = source_v6(head);
+        port.sources_v6.contains(&source) || (is_link_local(source) && is_link_local(destination_v6(head)))
+    }
+}
+
+#[inline]
+fn is_link_local(address: u128) -> bool {
+    address >> 118 == 0xfe80 >> 6
+}
+
+/// IPv4 source address of a parsed frame.
+#[inline]
+pub(super) fn source_v4(head: &[u8]) -> u32 {
+    word(head, ETHERNET_LEN + 12)
+}
+
+/// IPv4 destination address of a parsed frame.
+#[inline]
+pub(super) fn destination_v4(head: &[u8]) -> u32 {
+    word(head, ETHERNET_LEN + 16)
+}
+
+/// IPv6 source address of a parsed frame.
+#[inline]
+pub(super) fn source_v6(head: &[u8]) -> u128 {
+    quad(head, ETHERNET_LEN + 8)
+}
+
+/// IPv6 destination address of a parsed frame.
+#[inline]
+pub(super) fn destination_v6(head: &[u8]) -> u128 {
+    quad(head, ETHERNET_LEN + 24)
+}
+
+#[inline]
+fn word(head: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes(head[at..at + 4].try_into().expect("parse saw the whole header"))
+}
+
+#[inline]
+fn quad(head: &[u8], at: usize) -> u128 {
+    u128::from_be_bytes(head[at..at + 16].try_into().expect("parse saw the whole header"))
+}

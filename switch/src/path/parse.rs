@@ -1,0 +1,231 @@
+//! Parse: what is it?
+//!
+//! Fills the columns `transport`, `protocol` and `shape` of every IP packet and trims link-layer padding off its length.
+//! Headers are checked against the bytes that are really there; a virtio header that contradicts its frame drops the
+//! frame, so that later stages and the kernel's own receive path may rely on it.
+//!
+//! Consumed here: ARP and neighbour discovery (to the slow path), IGMP, MLD and router solicitations (under their own
+//! reasons). Limits: IPv6 extension headers must lie in the first [`EXTENSIONS_LEN_MAX`] bytes.
+
+use packet::{Burst, Exit, Gso, Mac, Offload, Punt, Reason, SMALL_LEN, VNET_HEADER_LEN, checksum, shape};
+
+use crate::lane::Lane;
+use crate::world::World;
+
+/// What is known of an IP packet after this stage.
+struct Parsed {
+    transport: usize,
+    protocol: u8,
+    shape: u8,
+    /// Frame bytes without padding.
+    length: usize,
+}
+
+pub(super) fn parse(burst: &mut Burst, world: &World, lane: &mut Lane) {
+    for row in 0..burst.len {
+        let gateway = world.port(burst.from[row]).map_or(Mac::ZERO, |port| port.gateway);
+        let length = burst.length[row];
+        let frame = lane.slots.frame(burst.head[row], burst.tail[row], length);
+        let parsed = ethernet(frame.head, length as usize, gateway).and_then(|parsed| {
+            let header = lane.slots.before(burst.head[row], VNET_HEADER_LEN);
+            offload(header, parsed)
+        });
+        match parsed {
+            Ok(parsed) => {
+                burst.transport[row] = parsed.transport as u16;
+                burst.protocol[row] = parsed.protocol;
+                burst.shape[row] = parsed.shape;
+                burst.length[row] = parsed.length as u32;
+            }
+            Err(exit) => burst.exit[row] = exit,
+        }
+    }
+}
+
+#[inline]
+fn ethernet(head: &[u8], length: usize, gateway: Mac) -> Result<Parsed, Exit> {
+    if head.len() < ETHERNET_LEN {
+        return Err(Exit::drop(Reason::Truncated));
+    }
+    let destination = Mac(head[..6].try_into().expect("six bytes of at least fourteen"));
+    let parsed = match [head[12], head[13]] {
+        ETHERTYPE_IPV4 => ipv4(head, length)?,
+        ETHERTYPE_IPV6 => ipv6(head, length)?,
+        ETHERTYPE_ARP => return Err(Exit::punt(Punt::Arp)),
+        _ => return Err(Exit::drop(Reason::UnknownEthertype)),
+    };
+    if destination == gateway {
+        Ok(parsed)
+    } else if destination.is_group() {
+        Err(Exit::drop(Reason::Multicast))
+    } else {
+        Err(Exit::drop(Reason::OtherStation))
+    }
+}
+
+#[inline]
+fn ipv4(head: &[u8], length: usize) -> Result<Parsed, Exit> {
+    let Some(ip) = head.get(ETHERNET_LEN..).filter(|ip| ip.len() >= IPV4_LEN_MIN) else {
+        return Err(Exit::drop(Reason::Truncated));
+    };
+    let header_len = usize::from(ip[0] & 0xf) * 4;
+    if ip[0] >> 4 != 4 || header_len < IPV4_LEN_MIN {
+        return Err(Exit::drop(Reason::BadIpHeader));
+    }
+    let total = usize::from(u16::from_be_bytes([ip[2], ip[3]]));
+    if total < header_len || total > length - ETHERNET_LEN {
+        return Err(Exit::drop(Reason::BadIpLength));
+    }
+    let Some(header) = ip.get(..header_len) else {
+        return Err(Exit::drop(Reason::Truncated));
+    };
+    if !header_checksum_is_right(header) {
+        return Err(Exit::drop(Reason::BadIpChecksum));
+    }
+    let protocol = ip[9];
+    if protocol == PROTOCOL_IGMP {
+        return Err(Exit::drop(Reason::Igmp));
+    }
+    let fragment = u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff;
+    let mut bits = 0;
+    if fragment != 0 {
+        bits |= shape::FRAGMENT;
+        if fragment & 0x1fff != 0 {
+            bits |= shape::LATER_FRAGMENT;
+        }
+    }
+    if protocol == PROTOCOL_ICMP && bits & shape::LATER_FRAGMENT == 0 && ip.get(header_len) == Some(&ICMP_REDIRECT) {
+        return Err(Exit::drop(Reason::Redirect));
+    }
+    Ok(Parsed { transport: ETHERNET_LEN + header_len, protocol, shape: bits, length: ETHERNET_LEN + total })
+}
+
+#[inline]
+fn header_checksum_is_right(header: &[u8]) -> bool {
+    match <&[u8; 20]>::try_from(header) {
+        Ok(plain) => checksum::ipv4_header_is_right(plain),
+        Err(_) => checksum::Sum::of(header).is_right(),
+    }
+}
+
+#[inline]
+fn ipv6(head: &[u8], length: usize) -> Result<Parsed, Exit> {
+    let Some(ip) = head.get(ETHERNET_LEN..).filter(|ip| ip.len() >= IPV6_LEN) else {
+        return Err(Exit::drop(Reason::Truncated));
+    };
+    if ip[0] >> 4 != 6 {
+        return Err(Exit::drop(Reason::BadIpHeader));
+    }
+    let end = ETHERNET_LEN + IPV6_LEN + usize::from(u16::from_be_bytes([ip[4], ip[5]]));
+    if end > length {
+        return Err(Exit::drop(Reason::BadIpLength));
+    }
+    let parsed = extensions(head, end, ip[6])?;
+    if parsed.protocol == PROTOCOL_ICMPV6 && parsed.shape & shape::LATER_FRAGMENT == 0 {
+        consumed_icmpv6(head, &parsed)?;
+    }
+    Ok(parsed)
+}
+
+/// Walks the extension headers from `next` on; `end` is where the packet ends.
+#[inline]
+fn extensions(head: &[u8], end: usize, mut next: u8) -> Result<Parsed, Exit> {
+    let bad = Exit::drop(Reason::BadExtensionHeader);
+    let mut at = ETHERNET_LEN + IPV6_LEN;
+    let mut bits = shape::V6;
+    while matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
+        let header = head.get(at..at + 8).filter(|_| at + 8 <= end).ok_or(bad)?;
+        let here = next;
+        next = header[0];
+        if here == FRAGMENT {
+            bits |= shape::FRAGMENT;
+            at += 8;
+            if u16::from_be_bytes([header[2], header[3]]) & 0xfff8 != 0 {
+                bits |= shape::LATER_FRAGMENT;
+                break;
+            }
+        } else {
+            at += 8 + usize::from(header[1]) * 8;
+        }
+        if at > end || at > ETHERNET_LEN + EXTENSIONS_LEN_MAX {
+            return Err(bad);
+        }
+    }
+    Ok(Parsed { transport: at, protocol: next, shape: bits, length: end })
+}
+
+/// Lets go of the ICMPv6 that the switch answers or consumes itself: link-scope talk between a station and its router.
+#[inline]
+fn consumed_icmpv6(head: &[u8], parsed: &Parsed) -> Result<(), Exit> {
+    match head.get(parsed.transport).copied().filter(|_| parsed.transport < parsed.length) {
+        Some(ROUTER_SOLICITATION) => Err(Exit::drop(Reason::RouterSolicitation)),
+        Some(NEIGHBOR_SOLICITATION | NEIGHBOR_ADVERTISEMENT) => Err(Exit::punt(Punt::NeighborDiscovery)),
+        Some(MLD_QUERY | MLD_REPORT | MLD_DONE | MLD2_REPORT) => Err(Exit::drop(Reason::Mld)),
+        Some(ROUTER_ADVERTISEMENT | ICMPV6_REDIRECT) => Err(Exit::drop(Reason::Redirect)),
+        Some(_) => Ok(()),
+        None => Err(Exit::drop(Reason::Truncated)),
+    }
+}
+
+/// Holds the virtio header against the frame: offsets inside it, super-frame type and protocol in agreement.
+#[inline]
+fn offload(header: &[u8], mut parsed: Parsed) -> Result<Parsed, Exit> {
+    if header[0] & 1 == 0 && header[1] == 0 {
+        return Ok(parsed);
+    }
+    let bad = Exit::drop(Reason::BadOffload);
+    let header = header.try_into().expect("the caller took a header's length");
+    let offload = Offload::parse(header).map_err(|_| bad)?;
+    let field_end = usize::from(offload.csum_start) + usize::from(offload.csum_offset) + 2;
+    if offload.needs_csum && (field_end > parsed.length.min(SMALL_LEN) || usize::from(offload.csum_start) < ETHERNET_LEN) {
+        return Err(bad);
+    }
+    let family = parsed.shape & shape::V6;
+    let (protocol, header_len, fits) = match offload.gso {
+        Gso::None => return Ok(parsed),
+        Gso::Tcp4 => (PROTOCOL_TCP, TCP_LEN_MIN, family == 0),
+        Gso::Tcp6 => (PROTOCOL_TCP, TCP_LEN_MIN, family == shape::V6),
+        Gso::Udp => (PROTOCOL_UDP, UDP_LEN, true),
+    };
+    let whole = parsed.transport + header_len < parsed.length.min(SMALL_LEN);
+    let aligned = offload.needs_csum && usize::from(offload.csum_start) == parsed.transport;
+    let unfragmented = parsed.shape & shape::FRAGMENT == 0;
+    if !(fits && whole && aligned && unfragmented && protocol == parsed.protocol && offload.gso_size > 0) {
+        return Err(bad);
+    }
+    parsed.shape |= shape::SUPER;
+    Ok(parsed)
+}
+
+pub(super) const ETHERNET_LEN: usize = 14;
+const IPV4_LEN_MIN: usize = 20;
+const IPV6_LEN: usize = 40;
+const TCP_LEN_MIN: usize = 20;
+const UDP_LEN: usize = 8;
+const EXTENSIONS_LEN_MAX: usize = 1024;
+
+const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
+const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+
+const PROTOCOL_ICMP: u8 = 1;
+const PROTOCOL_IGMP: u8 = 2;
+const PROTOCOL_TCP: u8 = 6;
+const PROTOCOL_UDP: u8 = 17;
+const PROTOCOL_ICMPV6: u8 = 58;
+
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+
+const ICMP_REDIRECT: u8 = 5;
+const MLD_QUERY: u8 = 130;
+const MLD_REPORT: u8 = 131;
+const MLD_DONE: u8 = 132;
+const ROUTER_SOLICITATION: u8 = 133;
+const ROUTER_ADVERTISEMENT: u8 = 134;
+const NEIGHBOR_SOLICITATION: u8 = 135;
+const NEIGHBOR_ADVERTISEMENT: u8 = 136;
+const ICMPV6_REDIRECT: u8 = 137;
+const MLD2_REPORT: u8 = 143;

@@ -1,0 +1,71 @@
+//! Rewrite: as what?
+//!
+//! The routing hop: TTL or hop limit one lower with the IPv4 checksum patched along, and both Ethernet addresses those of
+//! the next link. A packet whose TTL ends here, or that the next link's MTU refuses, goes to the slow path untouched.
+//! What counts against the MTU is the IP packet as it would be on the wire: a super-frame's segment, not the whole.
+
+use packet::{Burst, Exit, Offload, Punt, VNET_HEADER_LEN, checksum, shape};
+
+use super::parse::ETHERNET_LEN;
+use super::route::adjacency;
+use crate::lane::Lane;
+use crate::world::World;
+
+pub(super) fn rewrite(burst: &mut Burst, world: &World, lane: &mut Lane) {
+    for row in 0..burst.len {
+        if !burst.exit[row].is_none() {
+            continue;
+        }
+        let next = adjacency(world, burst.adjacency[row]);
+        let v6 = burst.shape[row] & shape::V6 != 0;
+        let on_wire = bytes_on_wire(burst, row, lane);
+        let head = lane.slots.head_mut(burst.head[row], burst.length[row]);
+        let time_to_live = ETHERNET_LEN + if v6 { 7 } else { 8 };
+        if head[time_to_live] <= 1 {
+            burst.exit[row] = Exit::punt(Punt::TtlExceeded);
+        } else if on_wire > usize::from(next.mtu) {
+            let may_fragment = !v6 && head[ETHERNET_LEN + 6] & DONT_FRAGMENT == 0;
+            burst.exit[row] = Exit::punt(if may_fragment { Punt::Fragment } else { Punt::TooBig });
+        } else {
+            hop(head, v6);
+            head[..6].copy_from_slice(&next.destination.0);
+            head[6..12].copy_from_slice(&next.source.0);
+        }
+    }
+}
+
+/// Length of the longest IP packet this row stands for.
+#[inline]
+fn bytes_on_wire(burst: &Burst, row: usize, lane: &Lane) -> usize {
+    let whole = burst.length[row] as usize - ETHERNET_LEN;
+    if burst.shape[row] & shape::SUPER == 0 {
+        return whole;
+    }
+    let transport = usize::from(burst.transport[row]);
+    let header = lane.slots.before(burst.head[row], VNET_HEADER_LEN);
+    let offload = Offload::parse(header.try_into().expect("a header's length was taken"));
+    let head = lane.slots.frame(burst.head[row], burst.tail[row], burst.length[row]).head;
+    let transport_len = match burst.protocol[row] {
+        super::transport_fields::TCP => usize::from(head[transport + 12] >> 4) * 4,
+        _ => UDP_LEN,
+    };
+    let size = offload.map_or(0, |offload| usize::from(offload.gso_size));
+    whole.min(transport - ETHERNET_LEN + transport_len + size)
+}
+
+/// One hop less to live.
+#[inline]
+fn hop(head: &mut [u8], v6: bool) {
+    if v6 {
+        head[ETHERNET_LEN + 7] -= 1;
+        return;
+    }
+    let word = |at: usize| u16::from_be_bytes([head[ETHERNET_LEN + at], head[ETHERNET_LEN + at + 1]]);
+    let (old, sum) = (word(8), word(10));
+    let patched = checksum::patch_u16(sum, old, old - 0x100);
+    head[ETHERNET_LEN + 8] -= 1;
+    head[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&patched.to_be_bytes());
+}
+
+const DONT_FRAGMENT: u8 = 0x40;
+const UDP_LEN: usize = 8;

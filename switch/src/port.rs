@@ -1,0 +1,220 @@
+//! Ports: where frames come and go.
+//!
+//! A port receives a burst into a worker's slots and transmits frames from them. What it can take is its
+//! [`Abilities`]: the departure cuts, joins and finishes checksums as they ask. Kinds:
+//!
+//! - [`Link::Vnet`]: a TAP whose frames carry a virtio header, so super-frames pass whole;
+//! - [`Link::Plain`]: a TAP without offloads: every frame finished and within the MTU;
+//! - [`Link::Memory`]: one end of a wire in memory, for tests and benches.
+//!
+//! A descriptor that has nothing answers `WouldBlock`, which ends the receive; a TAP gives no back-pressure, so
+//! conservation ends at the accepted write.
+
+mod memory;
+mod tap;
+
+use std::io::{self, IoSlice};
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
+
+pub use host::Abilities;
+use host::Tap;
+use packet::{Burst, Mac, Punt, Reason, Slots};
+use ring::Counters;
+
+pub use memory::{MemoryPort, Wire};
+
+/// One port with all that is known of it.
+pub struct Port {
+    /// Its number in the world; 0 is the host port.
+    pub number: u16,
+    /// The endpoint's name, or the host device's.
+    pub name: String,
+    /// True for the host port: the way to the node and outside.
+    pub host: bool,
+    /// The station at the other end.
+    pub mac: Mac,
+    /// Our own address on this link.
+    pub gateway: Mac,
+    /// Longest IP packet the other end takes, in bytes.
+    pub mtu: u16,
+    /// The workload's own IPv4 addresses; empty for the host port.
+    pub sources_v4: Vec<u32>,
+    /// The workload's own IPv6 addresses; empty for the host port.
+    pub sources_v6: Vec<u128>,
+    /// Drop frames whose source Ethernet address is not `mac`.
+    pub strict_mac: bool,
+    /// What the other end takes.
+    pub abilities: Abilities,
+    /// Where the frames come and go.
+    pub link: Link,
+    /// What happened here; written by the worker that serves the port.
+    pub counters: PortCounters,
+}
+
+/// What carries the frames.
+pub enum Link {
+    /// A TAP with virtio headers.
+    Vnet(Tap),
+    /// A TAP without.
+    Plain(Tap),
+    /// A wire in memory.
+    Memory(MemoryPort),
+}
+
+/// A port's counters: by [`Count`] and, for the packets that entered here, by how they left otherwise than by a port.
+#[derive(Default)]
+pub struct PortCounters {
+    counts: Counters<{ Count::ALL.len() }>,
+    drops: Counters<{ Reason::COUNT }>,
+    punts: Counters<{ Punt::COUNT }>,
+}
+
+/// What is counted at a port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Count {
+    /// Packets that entered.
+    Received,
+    /// Their bytes.
+    ReceivedBytes,
+    /// Packets that departed by this port.
+    Sent,
+    /// Their bytes.
+    SentBytes,
+    /// Writes that carried several packets joined.
+    Joined,
+    /// Super-frames cut for this port.
+    Cut,
+    /// The slow path's answers that departed by this port.
+    Answered,
+}
+
+impl Count {
+    /// All of them, in order of their number.
+    pub const ALL: [Count; 7] = [
+        Count::Received,
+        Count::ReceivedBytes,
+        Count::Sent,
+        Count::SentBytes,
+        Count::Joined,
+        Count::Cut,
+        Count::Answered,
+    ];
+}
+
+impl PortCounters {
+    /// Adds `n`; by the serving worker only.
+    #[inline]
+    pub fn add(&self, what: Count, n: u64) {
+        self.counts.add(what as usize, n);
+    }
+
+    /// Counts a dropped packet that entered here; by the serving worker only.
+    #[inline]
+    pub fn drop(&self, reason: Reason) {
+        self.drops.add(reason as usize, 1);
+    }
+
+    /// Counts a packet that entered here and went to the slow path; by the serving worker only.
+    #[inline]
+    pub fn punt(&self, why: Punt) {
+        self.punts.add(why as usize, 1);
+    }
+
+    /// The count now.
+    pub fn get(&self, what: Count) -> u64 {
+        self.counts.get(what as usize)
+    }
+
+    /// Drops for one reason, now.
+    pub fn dropped(&self, reason: Reason) -> u64 {
+        self.drops.get(reason as usize)
+    }
+
+    /// Punts for one cause, now.
+    pub fn punted(&self, why: Punt) -> u64 {
+        self.punts.get(why as usize)
+    }
+}
+
+/// What a receive may take at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Frames.
+    pub frames: usize,
+    /// Bytes; the frame that crosses the bound is still taken.
+    pub bytes: usize,
+}
+
+/// How a receive ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Received {
+    /// There was nothing more: an edge-triggered event will tell of the next frame.
+    Drained,
+    /// The budget, the burst or the slots ended it; there may be more.
+    More,
+}
+
+impl Port {
+    /// Receives frames into rows of `burst` until nothing is left or `budget` is used up. `spare` is the big slot the
+    /// next receive may spill into; it is replaced when it was used.
+    pub fn receive(&self, burst: &mut Burst, slots: &mut Slots, spare: &mut Option<u32>, budget: Budget) -> Received {
+        let before = burst.len;
+        let mut bytes = 0;
+        let received = loop {
+            if burst.room() == 0 || burst.len - before >= budget.frames || bytes >= budget.bytes {
+                break Received::More;
+            }
+            let Some(tail) = spare.or_else(|| slots.take_big()) else { break Received::More };
+            *spare = Some(tail);
+            let Some(head) = slots.take_small() else { break Received::More };
+            let got = match &self.link {
+                Link::Vnet(tap) => tap::receive_vnet(&tap.queues()[0], slots, head, tail),
+                Link::Plain(tap) => tap::receive_plain(&tap.queues()[0], slots, head, tail),
+                Link::Memory(memory) => memory.receive(slots, head, tail),
+            };
+            let Some(length) = got else {
+                slots.give_small(head);
+                break Received::Drained;
+            };
+            let spilled = length > packet::SMALL_LEN;
+            burst.push(head, if spilled { tail } else { packet::NO_TAIL }, length as u32, self.number);
+            if spilled {
+                *spare = None;
+            }
+            bytes += length;
+        };
+        self.counters.add(Count::Received, (burst.len - before) as u64);
+        self.counters.add(Count::ReceivedBytes, bytes as u64);
+        received
+    }
+
+    /// Writes one frame given in slices. For links that carry virtio headers the first slice starts with one.
+    #[inline]
+    pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<()> {
+        match &self.link {
+            Link::Vnet(tap) | Link::Plain(tap) => tap::write(&tap.queues()[0], slices),
+            Link::Memory(memory) => memory.write(slices),
+        }
+    }
+
+    /// True when a virtio header stands before every frame.
+    #[inline]
+    pub fn has_vnet_header(&self) -> bool {
+        !matches!(self.link, Link::Plain(_))
+    }
+
+    /// The descriptor to sleep on, if there is one.
+    pub fn descriptor(&self) -> Option<RawFd> {
+        match &self.link {
+            Link::Vnet(tap) | Link::Plain(tap) => Some(tap.queues()[0].as_raw_fd()),
+            Link::Memory(_) => None,
+        }
+    }
+
+    /// The workload's own addresses.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        let v4 = self.sources_v4.iter().map(|&address| IpAddr::V4(address.into()));
+        v4.chain(self.sources_v6.iter().map(|&address| IpAddr::V6(address.into()))).collect()
+    }
+}

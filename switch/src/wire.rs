@@ -1,0 +1,148 @@
+//! Wiring: what is done in a pod's namespace, and in the node's, so that frames reach the switch.
+//!
+//! A pod gets an interface with its addresses as /32 and /128, and default routes by a gateway that is the switch itself
+//! (the same for every pod, as Calico's are), whose Ethernet address is a permanent neighbour: no question need be asked
+//! before the first packet. The interface is a TAP made in the switch's own namespace and moved, so that its descriptor
+//! does not hold the pod's namespace.
+//!
+//! The host port is a TAP in the node's namespace: a route for every pod range leads to it, and an `unreachable` one of
+//! the worst metric stands behind, so that nothing leaks or loops when the switch is gone. Forwarding, reverse-path
+//! filtering and redirects are set on this device alone.
+//!
+//! Until a TAP is made persistent, closing it removes it with all that hangs on it: that is the undo of every step here.
+
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+
+use control::{InterfaceName, Mtu};
+use host::{Address, Error, Family, LinkChange, Namespace, Neighbor, Netlink, Route, Scope, Sysctl, Tap, TapOptions};
+use ipnet::IpNet;
+use packet::{Mac, Prefix};
+
+use crate::config::Node;
+use crate::state::{Endpoint, GATEWAY_V4, GATEWAY_V6};
+
+/// Makes `endpoint`'s interface in its namespace; the TAP is not persistent yet. `scratch` names it until it is moved.
+///
+/// # Errors
+/// What the kernel refused; nothing is left behind.
+pub fn pod(endpoint: &Endpoint, namespace: &Namespace, scratch: &str) -> Result<Tap, Error> {
+    let tap = Tap::open(&TapOptions::new(scratch))?;
+    let mut own = Netlink::open()?;
+    let link = own.link(scratch)?;
+    own.change_link(link.index, &LinkChange { mac: Some(endpoint.mac), mtu: Some(mtu(endpoint.mtu)), ..Default::default() })?;
+    let (name, place) = (endpoint.interface.as_str(), Some(namespace.as_fd()));
+    own.change_link(link.index, &LinkChange { name: Some(name), namespace: place, ..Default::default() })?;
+
+    namespace.run(|| no_duplicate_detection(name))??;
+    let mut pod = Netlink::open_in(namespace)?;
+    let index = pod.link(name)?.index;
+    pod.change_link(index, &LinkChange { up: Some(true), ..Default::default() })?;
+    for address in &endpoint.addresses {
+        own_address(&mut pod, index, address.get())?;
+    }
+    for gateway in endpoint.gateways() {
+        pod.add_neighbor(&Neighbor { link: index, address: gateway, mac: Mac::GATEWAY })?;
+        if gateway.is_ipv4() {
+            pod.add_route(&Route { scope: Scope::Link, ..Route::on_link(Prefix::host(gateway), index) })?;
+        }
+        pod.add_route(&Route::via(everything(gateway), gateway, index))?;
+    }
+    Ok(tap)
+}
+
+/// Opens `endpoint`'s interface again after the switch was gone.
+///
+/// # Errors
+/// The namespace or the interface is gone, or is another's.
+pub fn readopt_pod(endpoint: &Endpoint, namespace: &Namespace) -> Result<Tap, Error> {
+    let options = TapOptions { adopt: true, persistent: true, ..TapOptions::new(endpoint.interface.as_str()) };
+    namespace.run(|| {
+        // Adopting would create what is not there.
+        Netlink::open()?.link(endpoint.interface.as_str())?;
+        Tap::open(&options)
+    })?
+}
+
+/// Makes the host port, or takes the one an earlier switch left; its addresses and routes are brought up to `node`.
+///
+/// # Errors
+/// What the kernel refused. A device made here goes with the returned TAP unless it was made persistent.
+pub fn host_port(name: &InterfaceName, node: &Node, adopt: bool) -> Result<Tap, Error> {
+    let tap = Tap::open(&TapOptions { adopt, ..TapOptions::new(name.as_str()) })?;
+    for (family, key, value) in HOST_SYSCTLS {
+        set_if_present(&Sysctl::interface(*family, name.as_str(), key)?, value)?;
+    }
+    let mut own = Netlink::open()?;
+    let index = own.link(name.as_str())?.index;
+    let change = LinkChange { mtu: Some(mtu(node.mtu)), up: Some(true), ..Default::default() };
+    own.change_link(index, &change)?;
+    for &address in &node.router_addresses {
+        match own_address(&mut own, index, address) {
+            Err(error) if !error.is_exists() => return Err(error),
+            _ => {}
+        }
+    }
+    for gateway in [IpAddr::V4(GATEWAY_V4), IpAddr::V6(GATEWAY_V6)] {
+        own.replace_neighbor(&Neighbor { link: index, address: gateway, mac: Mac::GATEWAY })?;
+    }
+    for &range in &node.pod_ranges {
+        own.replace_route(&Route { onlink: true, ..Route::via(range, gateway_of(range), index) })?;
+        own.replace_route(&Route::unreachable(range, METRIC_WORST))?;
+    }
+    Ok(tap)
+}
+
+/// Removes the routes that stand behind the host port; the device's own go with it.
+pub fn remove_unreachable_routes(node: &Node) -> Result<(), Error> {
+    let mut own = Netlink::open()?;
+    for &range in &node.pod_ranges {
+        match own.delete_route(&Route::unreachable(range, METRIC_WORST)) {
+            Err(error) if !error.is_missing() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn no_duplicate_detection(interface: &str) -> Result<(), Error> {
+    set_if_present(&Sysctl::interface(Family::V6, interface, "accept_dad")?, "0")
+}
+
+/// A kernel without IPv6, or an older one, has no such key; that is no error.
+fn set_if_present(sysctl: &Sysctl, value: &str) -> Result<(), Error> {
+    if sysctl.path().exists() { sysctl.write(value) } else { Ok(()) }
+}
+
+fn own_address(netlink: &mut Netlink, link: u32, address: IpAddr) -> Result<(), Error> {
+    netlink.add_address(&Address { no_dad: address.is_ipv6(), ..Address::new(link, IpNet::from(address)) })
+}
+
+fn everything(of: IpAddr) -> Prefix {
+    let zero = if of.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    Prefix::new(zero, 0).expect("zero has no host bits")
+}
+
+fn gateway_of(range: Prefix) -> IpAddr {
+    if range.address().is_ipv4() { GATEWAY_V4.into() } else { GATEWAY_V6.into() }
+}
+
+fn mtu(mtu: Mtu) -> u32 {
+    mtu.get().into()
+}
+
+/// What the host port needs of the kernel, on its own device only.
+const HOST_SYSCTLS: &[(Family, &str, &str)] = &[
+    (Family::V4, "forwarding", "1"),
+    (Family::V4, "rp_filter", "0"),
+    (Family::V4, "send_redirects", "0"),
+    (Family::V4, "accept_redirects", "0"),
+    (Family::V6, "forwarding", "1"),
+    (Family::V6, "force_forwarding", "1"),
+    (Family::V6, "accept_ra", "0"),
+    (Family::V6, "accept_dad", "0"),
+    (Family::V6, "accept_redirects", "0"),
+];
+
+/// The kernel takes the lowest metric: this one stands behind every other route.
+const METRIC_WORST: u32 = u32::MAX;
