@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Table};
 use control::DropsView;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::load::{Family, Pair, Window, echo, round_trip, tcp, transfer};
-use crate::report::number;
+use crate::report::{STYLE, number};
 use crate::topology::{Topology, Wiring};
 
 /// What the demo found.
@@ -100,7 +100,7 @@ impl Demo {
             ("punted", counts(punted)),
         ]);
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(["pod 10.244.0.2 <-> podswitch <-> pod 10.244.0.3", ""]);
         table.add_rows(rows.iter().map(|(what, result)| [*what, result.as_str()]));
         table.to_string()

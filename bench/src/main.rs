@@ -81,8 +81,14 @@ struct LocalArguments {
 #[derive(Debug, Clone, Copy)]
 struct SwitchCpu(Option<usize>);
 
-fn main() -> anyhow::Result<ExitCode> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    run(Arguments::parse()).unwrap_or_else(|error| {
+        eprintln!("podswitch-bench: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     if let Command::Forwarder { first, second } = &arguments.command {
         forwarder::run(&[first.clone(), second.clone()])?;
         return Ok(ExitCode::SUCCESS);
@@ -174,3 +180,34 @@ const LOCAL_EXAMPLES: &str = "Examples:
   podswitch-bench local --metrics udp64_flows_pps --flows 64 --json
 
 A ratio is ours / peer, formed round by round; a tie is a ratio whose quartiles straddle 1.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_example_is_understood() {
+        let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES].concat();
+        let examples: Vec<&str> = examples.lines().filter(|line| line.starts_with("  podswitch-bench")).collect();
+        assert_eq!(examples.len(), 8);
+        for example in examples {
+            let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
+            Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_measured_is_refused() {
+        for wrong in ["--rounds 0", "--seconds nan", "--peers ours", "--cases 0", "--metrics speed", "--switch-cpu x"] {
+            let words = ["podswitch-bench", "local"].into_iter().chain(wrong.split(' '));
+            assert!(Arguments::try_parse_from(words).is_err(), "{wrong} was taken");
+        }
+    }
+}

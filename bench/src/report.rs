@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
 use crate::machine::Machine;
@@ -102,7 +102,7 @@ impl Report {
                 "the scheduler's autogroup could not be raised: neighbours on this machine may have slowed the runs\n";
         }
         let mut table = Table::new();
-        table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+        table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
         table.set_header(["metric", "case", "switch", "median", "quartiles", "ours / peer", ""]);
         table.add_rows(self.results.iter().flat_map(Comparison::rows));
         let rounds = self.rounds;
@@ -151,6 +151,9 @@ pub(crate) fn number(value: f64) -> String {
     digits.collect()
 }
 
+/// A line below the heading and no other.
+pub(crate) const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -194,7 +197,11 @@ mod tests {
                 },
                 "tun-tap": {
                     "median": 5.0, "q1": 4.5, "q3": 5.5,
-                    "ratio": {"median": 2.4, "q1": (12.0 / 5.0 + 13.0 / 6.0) / 2.0, "q3": (11.0 / 4.0 + 12.0 / 5.0) / 2.0},
+                    "ratio": {
+                        "median": 2.4,
+                        "q1": (12.0 / 5.0 + 13.0 / 6.0) / 2.0,
+                        "q3": (11.0 / 4.0 + 12.0 / 5.0) / 2.0,
+                    },
                 },
             },
         });

@@ -30,7 +30,7 @@ fn loads_over_kernel_routing_measure_something_sane() {
             assert!((0.0..1.0).contains(&flood.lost_share()), "{flood:?}");
         }
         let trip = round_trip::measure(pair, BRIEF).unwrap();
-        assert!(0.0 < trip.p50_us && trip.p50_us <= trip.p99_us, "{trip:?}");
+        assert!(1.0 < trip.p50_us && trip.p50_us <= trip.p99_us, "{trip:?}");
         assert!(transfer::is_intact(pair, 4, 1).unwrap());
     }
 }

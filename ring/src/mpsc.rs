@@ -22,6 +22,8 @@
 //! - `tail` is loaded after `head`, so it is never behind it: whatever `head` has passed was marked after its
 //!   reservation, and mark and `head` carry that to the loading thread. It may be ahead of `head` by more than the
 //!   capacity, if others have seen a newer `head`; that reads as full and costs a look across.
+//! - `producers` is counted down with Release and loaded with Acquire: a consumer that sees none sees all they pushed.
+//!   `consumer_gone` is relaxed, because a consumer that goes leaves nothing to be seen.
 //!
 //! Nothing here locks, waits or allocates after [`ring`]; a full ring gives the rest back. A producer that is halted
 //! between reserving and marking hides what lies behind it from the consumer until it goes on; it stops nobody else
@@ -96,7 +98,7 @@ impl<T> Producer<T> {
 
     /// Whether the consumer is gone, so that nothing pushed will ever be taken.
     pub fn is_abandoned(&self) -> bool {
-        self.shared.consumer_gone.load(Ordering::Acquire)
+        self.shared.consumer_gone.load(Ordering::Relaxed)
     }
 
     /// Takes up to `wanted` cells for this producer: the first one's position and how many; none if the ring is full.
@@ -214,7 +216,7 @@ impl<T> Consumer<T> {
 
 impl<T> Drop for Consumer<T> {
     fn drop(&mut self) {
-        self.shared.consumer_gone.store(true, Ordering::Release);
+        self.shared.consumer_gone.store(true, Ordering::Relaxed);
     }
 }
 

@@ -23,6 +23,7 @@
 //! - *A reader arrives while the publisher looks*: both store, fence (SeqCst), then load. Either the reader's fence is
 //!   first, and the publisher sees ARRIVING or what follows it, so it waits for the mark; or the publisher's is first,
 //!   and the reader finds the new version and can no longer reach the old value. There is no third order.
+//!   ARRIVING itself is relaxed: it frees nothing, so it need not say what happened before.
 //! - *A reader is dropped*: its mark is GONE, which counts as offline for good; the publisher forgets it at its next
 //!   look. *The publisher is dropped*: nothing is freed until the last reader goes, and then everything is.
 //!
@@ -192,7 +193,7 @@ impl<T> Reader<T> {
     #[cold]
     fn renew(&mut self, mut version: u64) {
         if self.version == OFFLINE {
-            self.mark.store(ARRIVING, Ordering::Release);
+            self.mark.store(ARRIVING, Ordering::Relaxed);
             fence(Ordering::SeqCst);
             version = self.shared.version.load(Ordering::Acquire);
         }

@@ -1,7 +1,8 @@
 //! A bounded ring from one producer to one consumer, built for bursts.
 //!
 //! The rule: a cell belongs to the consumer from the store of `tail` that passes it to the store of `head` that passes
-//! it, and to the producer otherwise. Positions only grow (and wrap with `usize`); a cell is `position & (capacity - 1)`.
+//! it, and to the producer otherwise. Positions only grow (and wrap with `usize`); a cell is
+//! `position & (capacity - 1)`.
 //!
 //! ```text
 //!              head                 tail
@@ -19,8 +20,8 @@
 //!   item is overwritten while it is being read.
 //! - An end's own position, and the other's as last seen, may be old: old means fuller to the producer and emptier to
 //!   the consumer, which costs a look across and never an item.
-//! - `abandoned` is stored with Release by the end that goes and loaded with Acquire by the one that stays: who sees it
-//!   sees the last burst too.
+//! - `abandoned` is stored with Release by the producer that goes and loaded with Acquire by the consumer, which so
+//!   sees the last burst too; the other way round it is relaxed, because a consumer that goes leaves nothing to be seen.
 //!
 //! Nothing here waits or allocates after [`ring`]; a full ring gives the rest back. No waking: who may sleep needs a
 //! signal beside the ring.
@@ -100,7 +101,7 @@ impl<T> Producer<T> {
 
     /// Whether the consumer is gone, so that nothing pushed will ever be taken.
     pub fn is_abandoned(&self) -> bool {
-        self.shared.abandoned.load(Ordering::Acquire)
+        self.shared.abandoned.load(Ordering::Relaxed)
     }
 
     /// How many cells may be written: looks across only if those known of are fewer than `wanted`.
@@ -213,7 +214,7 @@ impl<T> Consumer<T> {
 
 impl<T> Drop for Consumer<T> {
     fn drop(&mut self) {
-        self.shared.abandoned.store(true, Ordering::Release);
+        self.shared.abandoned.store(true, Ordering::Relaxed);
     }
 }
 

@@ -95,7 +95,9 @@ fn what_is_left_inside_is_dropped_once() {
         let mut other = one.clone();
         let pushing = thread::spawn({
             let item = Arc::clone(&item);
-            move || drop(other.push(item))
+            move || {
+                let _ = other.push(item);
+            }
         });
         let _ = one.push_burst(&mut vec![Arc::clone(&item), Arc::clone(&item)]);
         drop(one);
@@ -115,6 +117,20 @@ fn producers_that_are_seen_gone_have_left_everything_they_pushed() {
         if consumer.is_abandoned() {
             assert_eq!(consumer.pop_burst(&mut Vec::with_capacity(2), 2), 2);
         }
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
+fn the_length_counts_no_more_than_was_pushed() {
+    model(3, || {
+        let (mut one, mut consumer) = mpsc::ring(2);
+        let other = one.clone();
+        let threads = [
+            thread::spawn(move || one.push(1).unwrap()),
+            thread::spawn(move || assert!(consumer.pop().is_none_or(|item| item == 1))),
+        ];
+        assert!(other.len() <= 1);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }

@@ -8,7 +8,7 @@ mod show;
 use std::error::Error as _;
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
@@ -21,7 +21,8 @@ use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{self, Config, Settings};
-use crate::{doctor, engine, purge};
+use crate::purge::{self, Leftover};
+use crate::{doctor, engine, store};
 
 use self::show::{Table, View};
 
@@ -181,12 +182,15 @@ struct Purge {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
-    /// Where the switch kept what it was asked for.
-    #[arg(long, value_name = "DIR", default_value = config::STATE_DIR)]
-    state_dir: PathBuf,
-    /// The switch's interface on the host, in case nothing was kept.
-    #[arg(long, value_name = "INTERFACE", default_value = config::HOST_PORT)]
-    host_port: InterfaceName,
+    /// Configuration file of the switch.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the switch keeps what it was asked for [default: /run/podswitch].
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// The switch's interface on the host [default: podswitch0].
+    #[arg(long, value_name = "INTERFACE")]
+    host_port: Option<InterfaceName>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -210,7 +214,7 @@ enum Error {
 impl Error {
     /// The error and all that led to it, in one line.
     fn whole(&self) -> String {
-        let causes = std::iter::successors(self.source(), |cause| cause.source());
+        let causes = std::iter::successors(self.source(), |&cause| cause.source());
         causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
     }
 
@@ -220,9 +224,9 @@ impl Error {
             Error::Config(error) => error.hint(),
             Error::Engine(engine::Error::Store(error)) => error.hint(),
             Error::Engine(engine::Error::Server(error)) => error.hint(),
-            Error::Purge(error) => error.hint(),
+            Error::Purge(purge::Error::Store(error)) => error.hint(),
             Error::Unconfirmed => Some("give --yes".to_owned()),
-            Error::Engine(_) | Error::Output(_) | Error::Findings(_) => None,
+            Error::Engine(_) | Error::Purge(_) | Error::Output(_) | Error::Findings(_) => None,
         }
     }
 }
@@ -254,7 +258,7 @@ impl Action {
                 client.stop()?;
                 Ok(())
             }
-            Action::Purge(purge) => purge.execute(&client),
+            Action::Purge(purge) => purge.execute(global),
             Action::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Cli::command(), "podswitch", &mut script);
@@ -271,10 +275,10 @@ impl Action {
 
 impl Run {
     fn execute(self, global: &Global) -> Result<(), Error> {
-        let file = self.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
         let flags = Settings { socket: global.socket.clone(), ..self.settings };
-        let config = Config::try_from(flags.over(file))?;
-        tracing_subscriber::fmt().with_max_level(global.log_level).with_writer(io::stderr).init();
+        let config = Config::try_from(flags.over(read(self.config.as_deref())?))?;
+        let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+        log.with_max_level(global.log_level).init();
         engine::run(config)?;
         Ok(())
     }
@@ -283,8 +287,7 @@ impl Run {
 impl AttachArgs {
     fn execute(self, client: &Client) -> Result<(), Error> {
         let AttachArgs { name, netns, ifname, address, mtu, mac, json: as_json } = self;
-        let attach =
-            Attach { name, netns, interface: ifname, addresses: address, mtu, mac, origin: Origin::Cli };
+        let attach = Attach { name, netns, interface: ifname, addresses: address, mtu, mac, origin: Origin::Cli };
         let attached = client.attach(attach)?;
         if as_json {
             return print(&json(&attached));
@@ -302,28 +305,43 @@ impl AttachArgs {
 }
 
 impl Purge {
-    fn execute(self, client: &Client) -> Result<(), Error> {
-        if !self.yes && !confirmed()? {
+    fn execute(self, global: &Global) -> Result<(), Error> {
+        let Purge { yes, config, state_dir, host_port } = self;
+        let flags = Settings { socket: global.socket.clone(), state_dir, host_port, ..Settings::default() };
+        let config = Config::without_ranges(flags.over(read(config.as_deref())?))?;
+        let leftovers = match purge::leftovers(&config) {
+            Err(purge::Error::Store(store::Error::Locked { .. })) => return purge_running(&config, yes),
+            leftovers => leftovers?,
+        };
+        if leftovers.is_empty() {
+            return print("there was nothing to remove\n");
+        }
+        let things: Vec<String> = leftovers.iter().map(Leftover::to_string).collect();
+        if !yes && !confirmed(&things.join("\n"))? {
             return Err(Error::Unconfirmed);
         }
-        let removed = match client.purge() {
-            Ok(purged) => purged.removed,
-            Err(control::Error::Absent { .. }) => purge::purge(&self.state_dir, &self.host_port)?,
-            Err(error) => return Err(error.into()),
-        };
-        match removed.is_empty() {
-            true => print("there was nothing to remove\n"),
-            false => print(&removed.iter().map(|thing| format!("removed {thing}\n")).collect::<String>()),
+        for (leftover, thing) in leftovers.iter().zip(things) {
+            leftover.remove()?;
+            print(&format!("removed {thing}\n"))?;
         }
+        Ok(())
     }
 }
 
+fn purge_running(config: &Config, yes: bool) -> Result<(), Error> {
+    if !yes && !confirmed("the running switch and every pod's interface")? {
+        return Err(Error::Unconfirmed);
+    }
+    let removed = Client::new(&config.socket).purge()?.removed;
+    print(&removed.iter().map(|thing| format!("removed {thing}\n")).collect::<String>())
+}
+
 /// Asks whoever sits at the terminal; nobody there is no.
-fn confirmed() -> Result<bool, Error> {
+fn confirmed(what: &str) -> Result<bool, Error> {
     if !io::stdin().is_terminal() {
         return Ok(false);
     }
-    eprint!("Remove all that podswitch made, taking every pod off the network? [y/N] ");
+    eprint!("{what}\nRemove all this, taking every pod off the network? [y/N] ");
     io::stderr().flush()?;
     let mut answer = String::new();
     io::stdin().read_line(&mut answer)?;
@@ -346,6 +364,11 @@ fn examine(host_port: &InterfaceName, as_json: bool) -> Result<(), Error> {
         0 => Ok(()),
         lacking => Err(Error::Findings(lacking)),
     }
+}
+
+/// The settings of a file, or none.
+fn read(file: Option<&Path>) -> Result<Settings, config::Error> {
+    file.map(Settings::read).transpose().map(Option::unwrap_or_default)
 }
 
 fn client(global: &Global) -> Client {

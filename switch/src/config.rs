@@ -154,7 +154,12 @@ impl Settings {
             let name = key.get_ref().to_string();
             if !known.contains(&name) {
                 let meant = meant(&name, &known);
-                return Err(Error::UnknownKey { file: file.to_owned(), line: line(key.span().start), key: name, meant });
+                return Err(Error::UnknownKey {
+                    file: file.to_owned(),
+                    line: line(key.span().start),
+                    key: name,
+                    meant,
+                });
             }
         }
         toml::from_str(text).map_err(|error| {
@@ -174,7 +179,6 @@ impl Settings {
 
     /// These settings, and where they say nothing, the `other`s.
     pub fn over(self, other: Settings) -> Settings {
-        
         Settings {
             pod_ranges: if self.pod_ranges.is_empty() { other.pod_ranges } else { self.pod_ranges },
             router_address: if self.router_address.is_empty() { other.router_address } else { self.router_address },
@@ -194,6 +198,15 @@ impl TryFrom<Settings> for Config {
     type Error = Error;
 
     fn try_from(settings: Settings) -> Result<Self, Error> {
+        let config = Config::without_ranges(settings)?;
+        config.node.check()?;
+        Ok(config)
+    }
+}
+
+impl Config {
+    /// The same for a switch that is not to run but to be cleaned up after: pod ranges are neither needed nor checked.
+    pub fn without_ranges(settings: Settings) -> Result<Self, Error> {
         let state_dir = settings.state_dir.unwrap_or_else(|| PathBuf::from(STATE_DIR));
         let socket = settings.socket.unwrap_or_else(|| state_dir.join(SOCKET));
         for (key, path) in [("state_dir", &state_dir), ("socket", &socket)] {
@@ -214,7 +227,6 @@ impl TryFrom<Settings> for Config {
             mtu: settings.mtu.unwrap_or(Mtu::ETHERNET),
             host_port: settings.host_port.unwrap_or_else(|| HOST_PORT.parse().expect("the default is a legal name")),
         };
-        node.check()?;
         Ok(Config {
             node,
             state_dir,
@@ -266,7 +278,8 @@ impl Error {
             Error::UnknownKey { meant: Some(meant), .. } => Some(format!("did you mean '{meant}'?")),
             Error::UnknownKey { meant: None, .. } => Some(format!("there are {}", keys().join(", "))),
             Error::NoRange => Some(
-                "give --pod-range 10.244.0.0/24, or pod_ranges = [\"10.244.0.0/24\"] in the file of --config".to_owned(),
+                "give --pod-range 10.244.0.0/24, or pod_ranges = [\"10.244.0.0/24\"] in the file of --config"
+                    .to_owned(),
             ),
             Error::RouterFamily { .. } => Some("give one address for each family, or none at all".to_owned()),
             _ => None,

@@ -80,7 +80,9 @@ fn offloads() -> [Finding; 2] {
     let Abilities { checksum, tso4, tso6, uso } = abilities;
     let tcp = match (checksum, tso4 && tso6) {
         (true, true) => found(tcp, "active"),
-        (true, false) => lacking(tcp, "checksums alone are active", "use a kernel that offers TUN_F_TSO4 and TUN_F_TSO6"),
+        (true, false) => {
+            lacking(tcp, "checksums alone are active", "use a kernel that offers TUN_F_TSO4 and TUN_F_TSO6")
+        }
         (false, _) => lacking(tcp, "the kernel refuses them", "use a kernel that offers TUN_F_CSUM"),
     };
     let udp = if uso {
@@ -95,9 +97,11 @@ fn forwarding(subject: &'static str, sysctl: Result<Sysctl, host::Error>) -> Fin
     let read = sysctl.and_then(|sysctl| Ok((sysctl.read()?, sysctl)));
     match read {
         Ok((value, _)) if value != "0" => found(subject, "on"),
-        Ok((_, sysctl)) => {
-            lacking(subject, "off: pods do not reach the outside by the host", format!("sysctl -w {}=1", dotted(&sysctl)))
-        }
+        Ok((_, sysctl)) => lacking(
+            subject,
+            "off: pods do not reach the outside by the host",
+            format!("sysctl -w {}=1", dotted(&sysctl)),
+        ),
         Err(error) if error.is_missing() => found(subject, "the kernel does without this family"),
         Err(error) => lacking(subject, error.to_string(), "see that /proc/sys is mounted"),
     }

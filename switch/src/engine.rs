@@ -13,7 +13,7 @@
 //! A stop leaves pods' interfaces, routes and the store for the next start, which takes them up again; a purge leaves
 //! nothing.
 
-mod slow_side;
+pub mod slow_side;
 mod tables;
 mod views;
 
@@ -33,15 +33,16 @@ use packet::{Mac, Prefix};
 use route_table::NextHop;
 
 use crate::config::Config;
+use crate::purge;
 use crate::port::{Link, Port, PortCounters};
 use crate::server::{self, Call};
 use crate::state::{Change, Effect, Endpoint, NetnsId, State};
 use crate::store::{Kept, Store};
 use crate::wire;
-use crate::world::{BLACKHOLE, HOST, UNREACHABLE};
+use crate::world::{BLACKHOLE, HOST, UNREACHABLE, hop_of};
 
 use self::slow_side::SlowSide;
-use self::tables::{Tables, hop_of};
+use self::tables::Tables;
 use self::views::Totals;
 
 /// Why a switch did not start, or ended.
@@ -52,6 +53,8 @@ pub enum Error {
     Store(#[from] crate::store::Error),
     #[error(transparent)]
     Server(#[from] crate::server::Error),
+    #[error(transparent)]
+    Purge(#[from] purge::Error),
     #[error("cannot make the host port {name}")]
     HostPort { name: String, source: host::Error },
     #[error("{what} failed")]
@@ -83,7 +86,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let host = open_host_port(&config, kept.is_some())?;
     let tables = Tables::new(&config, host, Arc::clone(&waker)).map_err(system("starting the worker"))?;
     let mut engine = Engine {
-        slow: SlowSide::new(&config),
+        slow: SlowSide::new(&config.node),
         state: State::new(config.node.clone()),
         config,
         store,
@@ -91,6 +94,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         departed: Totals::default(),
         started: Instant::now(),
         ending: false,
+        purged: false,
     };
     engine.readopt(kept)?;
     let (calls_in, calls) = channel::bounded(CALLS);
@@ -99,8 +103,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     tracing::info!(socket = %engine.config.socket.display(), "ready");
     let ended = engine.serve(poll, &signals, &calls);
     server.stop();
-    let worker = engine.tables.stop().map_err(system("the worker"));
-    ended.and(worker)
+    engine.tables.stop().map_err(system("the worker"))?;
+    if engine.purged {
+        purge::remove_directory(&engine.config.state_dir)?;
+    }
+    ended
 }
 
 /// Everything the control thread owns.
@@ -113,6 +120,7 @@ struct Engine {
     departed: Totals,
     started: Instant,
     ending: bool,
+    purged: bool,
 }
 
 impl Engine {
@@ -127,7 +135,7 @@ impl Engine {
                 self.ending = true;
             }
             let (ends, world) = self.tables.slow_ends();
-            if self.slow.serve(ends, world) {
+            if self.slow.serve(ends, world, self.started.elapsed()) {
                 let _ = self.tables.worker.waker.wake();
             }
             while let Ok(call) = calls.try_recv() {
@@ -305,9 +313,8 @@ impl Engine {
             removed.push(self.config.node.host_port.to_string());
         }
         wire::remove_unreachable_routes(&self.config.node).map_err(|error| from_host(Code::Internal, &error))?;
-        self.store.clear().map_err(|error| Refusal::new(Code::Internal, report(&error)))?;
         removed.push(self.config.state_dir.display().to_string());
-        self.ending = true;
+        (self.ending, self.purged) = (true, true);
         Ok(Purged { removed })
     }
 
@@ -368,7 +375,8 @@ fn block_signals() -> io::Result<SignalFd> {
     Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
 
-fn netns_id(namespace: &Namespace) -> NetnsId {
+/// A namespace as the state knows it.
+pub(crate) fn netns_id(namespace: &Namespace) -> NetnsId {
     let identity = namespace.identity();
     NetnsId { device: identity.device, inode: identity.inode }
 }

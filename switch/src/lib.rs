@@ -5,12 +5,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod lane;
 pub mod mailbox;
 pub mod path;
 pub mod port;
+pub mod purge;
 pub mod returns;
 pub mod server;
 pub mod slow;

@@ -163,12 +163,7 @@ impl Engine {
     }
 }
 
-fn run(
-    runtime: &Runtime,
-    listener: tokio::net::UnixListener,
-    engine: Engine,
-    stopped: oneshot::Receiver<()>,
-) {
+fn run(runtime: &Runtime, listener: tokio::net::UnixListener, engine: Engine, stopped: oneshot::Receiver<()>) {
     let limit = DefaultBodyLimit::max(BODY_LEN_MAX);
     let open = Router::new().fallback(answer).layer(limit).with_state(engine);
     let closed = Router::new().fallback(turn_away);

@@ -260,7 +260,10 @@ impl State {
                 return Err(conflict(format!("{} asked for a route {prefix} before {origin}", holder.origin)));
             }
             None if self.routes.len() >= ROUTES_MAX => {
-                return Err(Refusal::new(Code::Unavailable, format!("the switch holds {ROUTES_MAX} routes, its limit")));
+                return Err(Refusal::new(
+                    Code::Unavailable,
+                    format!("the switch holds {ROUTES_MAX} routes, its limit"),
+                ));
             }
             _ => {}
         }

@@ -22,7 +22,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Node;
+use crate::config::{Node, SOCKET};
 use crate::state::{Endpoint, State};
 
 /// The state directory of this process, locked while this lives.
@@ -124,15 +124,6 @@ impl Store {
         };
         write().map_err(|source| Error::Io { action: "write", path: path.clone(), source })
     }
-
-    /// Forgets what was kept; for a purge.
-    pub fn clear(&self) -> Result<(), Error> {
-        let path = self.dir.join(STATE);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Io { action: "remove", path, source }),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Error {
@@ -143,9 +134,13 @@ impl Error {
                 Some("run this as root".to_owned())
             }
             Error::Io { .. } => None,
-            Error::Exposed { dir } => Some(format!("`chown root {0} && chmod 700 {0}`, or another --state-dir", dir.display())),
-            Error::Locked { .. } => Some("end it with `podswitch stop`, or give this one its own --state-dir".to_owned()),
-            Error::Newer { .. } => Some("use the newer switch, or start afresh with `podswitch purge`".to_owned()),
+            Error::Exposed { dir } => {
+                Some(format!("`chown root {0} && chmod 700 {0}`, or another --state-dir", dir.display()))
+            }
+            Error::Locked { .. } => {
+                Some("end it with `podswitch stop`, or give this one its own --state-dir".to_owned())
+            }
+            Error::Newer { .. } => Some("use the newer switch, or start afresh with its `podswitch purge`".to_owned()),
             Error::Damaged { .. } => Some("start afresh: `podswitch purge` removes all that was made".to_owned()),
         }
     }
@@ -162,6 +157,8 @@ fn holder(lock: &Path) -> String {
     if pid.trim().is_empty() { "just starting".to_owned() } else { pid.trim().to_owned() }
 }
 
+/// Every file of a state directory; all but the first two are gone when no switch runs.
+pub const FILES: [&str; 4] = [LOCK, STATE, STATE_NEW, SOCKET];
 const LOCK: &str = "lock";
 const STATE: &str = "state.json";
 const STATE_NEW: &str = "state.json.new";
@@ -228,7 +225,5 @@ mod tests {
             assert!(matches!(error, Error::Damaged { .. }), "{text}: {error}");
             assert!(error.hint().unwrap().contains("podswitch purge"));
         }
-        store.clear().unwrap();
-        assert_eq!(store.load().unwrap(), None);
     }
 }

@@ -214,7 +214,7 @@ impl Worker {
 pub const PORTS_MAX: usize = 4096;
 
 /// What a port may give per turn.
-const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
+pub const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
 const TURNS_PER_POLL: u32 = 8;
 const EVENTS: usize = 256;
 const WAKE: Token = Token(PORTS_MAX);

@@ -9,14 +9,19 @@
 //! - **going**: clear the cell, wait for a turn of every worker, publish the world without them, wait until it is in
 //!   force. Only then may the adjacency's or port's number be used again and the descriptor be closed.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use packet::{Mac, Punt, Reason};
+use packet::{Mac, Prefix, Punt, Reason};
 use route_table::{Fib, NextHop};
 
+use crate::config::Node;
 use crate::port::Port;
+use crate::state::{GATEWAY_V4, GATEWAY_V6};
 
 /// The tables of one turn.
+#[derive(Clone)]
 pub struct World {
     /// By port number; number 0 is the host port. A number without a port is free.
     pub ports: Vec<Option<Arc<Port>>>,
@@ -99,9 +104,64 @@ impl Adjacency {
 }
 
 impl World {
+    /// The world of a switch without workloads.
+    pub fn new(host: Port, fib: Fib) -> World {
+        let mut adjacencies = FIXED.to_vec();
+        adjacencies[HOST.index()] = Adjacency::to(&host);
+        World { ports: vec![Some(Arc::new(host))], adjacencies, fib }
+    }
+
+    /// Makes a port and the adjacency of its station known.
+    pub fn add(&mut self, port: Port) {
+        let (slot, hop) = (usize::from(port.number), hop_of(port.number).index());
+        self.ports.resize_with(self.ports.len().max(slot + 1), || None);
+        self.adjacencies.resize(self.adjacencies.len().max(hop + 1), FIXED[0]);
+        self.adjacencies[hop] = Adjacency::to(&port);
+        self.ports[slot] = Some(Arc::new(port));
+    }
+
+    /// Forgets a port; its adjacency becomes one of no route.
+    pub fn remove(&mut self, number: u16) -> Option<Arc<Port>> {
+        let port = self.ports.get_mut(usize::from(number))?.take()?;
+        self.adjacencies[hop_of(number).index()] = FIXED[0];
+        Some(port)
+    }
+
     /// The port of that number, while there is one.
     #[inline]
     pub fn port(&self, number: u16) -> Option<&Port> {
         self.ports.get(usize::from(number))?.as_deref()
     }
 }
+
+/// The next-hop number of the station behind a port.
+pub fn hop_of(port: u16) -> NextHop {
+    if port == 0 { HOST } else { NextHop(port - 1 + FIRST_ENDPOINT as u16) }
+}
+
+/// The routes that stand when nobody asked for anything else.
+pub fn fixed_routes(node: &Node) -> BTreeMap<Prefix, NextHop> {
+    let parsed = |&(text, hop): &(&str, NextHop)| (text.parse().expect("the fixed routes are prefixes"), hop);
+    let mut fixed: BTreeMap<Prefix, NextHop> = FIXED_ROUTES.iter().map(parsed).collect();
+    for gateway in [IpAddr::V4(GATEWAY_V4), IpAddr::V6(GATEWAY_V6)] {
+        fixed.insert(Prefix::host(gateway), LOCAL);
+    }
+    // A free address of a pod range is nobody's, not the outside's.
+    fixed.extend(node.pod_ranges.iter().map(|&range| (range, UNREACHABLE)));
+    fixed.extend(node.router_addresses.iter().map(|&address| (Prefix::host(address), HOST)));
+    fixed
+}
+
+/// Routes every switch has. The defaults lead to the host; link-scope and group addresses are routed nowhere.
+const FIXED_ROUTES: &[(&str, NextHop)] = &[
+    ("0.0.0.0/0", HOST),
+    ("::/0", HOST),
+    ("0.0.0.0/8", UNROUTABLE),
+    ("127.0.0.0/8", UNROUTABLE),
+    ("169.254.0.0/16", UNROUTABLE),
+    ("224.0.0.0/4", MULTICAST),
+    ("255.255.255.255/32", MULTICAST),
+    ("::/127", UNROUTABLE),
+    ("fe80::/10", UNROUTABLE),
+    ("ff00::/8", MULTICAST),
+];

@@ -67,7 +67,8 @@ fn serve(socket: &UdpSocket, stopped: &Receiver<()>) -> Result<()> {
 }
 
 fn ask(socket: &UdpSocket, window: Window, _hangs_up: Sender<()>) -> Result<RoundTrip> {
-    let mut histogram = Histogram::<u64>::new(3).expect("3 significant figures are allowed");
+    let nanoseconds_max = 2 * ANSWER.as_nanos() as u64;
+    let mut histogram = Histogram::<u64>::new_with_bounds(1, nanoseconds_max, 3).expect("legal bounds");
     let period = window.start();
     let mut lost = 0;
     let mut lost_in_a_row = 0;

@@ -63,11 +63,10 @@ impl Switch {
     }
 
     fn attach(&self, pod: &Pod) -> Result<()> {
-        let text = |what: &str| format!("the pod's {what} is a legal one");
-        let address = |family| PodAddress::try_from(pod.address(family)).expect(&text("address"));
+        let address = |family| PodAddress::try_from(pod.address(family)).expect("a pod's address is routable");
         self.client.attach(Attach {
-            name: pod.namespace.name().parse::<Name>().expect(&text("name")),
-            netns: pod.namespace.name().parse::<NetnsPath>().expect(&text("namespace")),
+            name: pod.namespace.name().parse::<Name>().expect("its namespace's name is a legal name"),
+            netns: pod.namespace.name().parse::<NetnsPath>().expect("a name of ip-netns"),
             interface: InterfaceName::default(),
             addresses: vec![address(Family::V4), address(Family::V6)],
             mtu: None,

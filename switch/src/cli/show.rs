@@ -49,7 +49,7 @@ impl Table {
     /// A table with these headings.
     pub(super) fn new(headings: &[&str]) -> Self {
         let mut table = comfy_table::Table::new();
-        table.load_preset(NOTHING).set_header(headings.iter().map(|heading| heading.to_uppercase()));
+        table.load_style(NOTHING).set_header(headings.iter().map(|heading| heading.to_uppercase()));
         Table(table)
     }
 
@@ -60,13 +60,27 @@ impl Table {
 
     /// The lines, none with blanks at its end.
     pub(super) fn text(&self) -> String {
-        self.0.to_string().lines().map(|line| format!("{}\n", line.trim().trim_end())).collect()
+        self.0
+            .to_string()
+            .lines()
+            .map(|line| format!("{}\n", line.strip_prefix(' ').unwrap_or(line).trim_end()))
+            .collect()
     }
 }
 
 fn ports(ports: &[PortView]) -> String {
-    let mut table =
-        Table::new(&["port", "name", "interface", "addresses", "mac", "mtu", "received", "sent", "dropped", "abilities"]);
+    let mut table = Table::new(&[
+        "port",
+        "name",
+        "interface",
+        "addresses",
+        "mac",
+        "mtu",
+        "received",
+        "sent",
+        "dropped",
+        "abilities",
+    ]);
     for port in ports {
         let dropped: u64 = port.dropped.values().sum();
         table.row([
@@ -168,6 +182,9 @@ mod tests {
         let lines: Vec<String> = table.text().lines().map(str::to_owned).collect();
         assert_eq!(lines.len(), 3);
         assert!(lines.iter().all(|line| line.trim() == line), "{lines:?}");
+        let mut table = Table::new(&["", "a"]);
+        table.row(["ok", "x"]);
+        assert_eq!(table.text(), "     A\nok   x\n");
         assert_eq!(lines[0].find("BB"), lines[2].find('y'), "{lines:?}");
     }
 

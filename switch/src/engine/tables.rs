@@ -22,11 +22,8 @@ use route_table::{NextHop, RouteTable};
 use crate::config::Config;
 use crate::lane::SlowEnds;
 use crate::port::Port;
-use crate::state::{GATEWAY_V4, GATEWAY_V6};
 use crate::worker::{Waiting, Worker, WorkerEnds};
-use crate::world::{
-    Adjacency, FIRST_ENDPOINT, FIXED, HOST, LOCAL, MULTICAST, UNREACHABLE, UNROUTABLE, World,
-};
+use crate::world::{World, fixed_routes, hop_of};
 
 /// Route table, worlds, and the worker that reads them.
 pub(super) struct Tables {
@@ -42,14 +39,11 @@ pub(super) struct Tables {
 impl Tables {
     /// Tables with the fixed routes and the host port, and a running worker.
     pub(super) fn new(config: &Config, host: Port, slow_waker: Arc<Waker>) -> io::Result<Tables> {
-        let (mut routes, fixed) = (RouteTable::new(), fixed_routes(config));
+        let (mut routes, fixed) = (RouteTable::new(), fixed_routes(&config.node));
         for (&prefix, &hop) in &fixed {
             routes.insert(prefix, hop).expect("an empty table has room for the fixed routes");
         }
-        let mut adjacencies = FIXED.to_vec();
-        adjacencies[HOST.index()] = Adjacency::to(&host);
-        let world = World { ports: vec![Some(Arc::new(host))], adjacencies, fib: routes.reader() };
-        let mut worlds = Publisher::new(world);
+        let mut worlds = Publisher::new(World::new(host, routes.reader()));
         let (worker, ends) = Worker::new(worlds.reader(), waiting(config), slow_waker)?;
         let ending = Arc::new(AtomicBool::new(false));
         let thread = spawn(worker, config.worker_cpu, Arc::clone(&ending))?;
@@ -71,13 +65,9 @@ impl Tables {
     /// Makes a port and its adjacency known, then its addresses.
     pub(super) fn add_port(&mut self, port: Port, addresses: &[IpAddr]) -> Result<(), route_table::Error> {
         let (number, hop) = (port.number, hop_of(port.number));
-        let (slot, adjacency) = (usize::from(number), Adjacency::to(&port));
-        let (mut ports, mut adjacencies) = (self.world().ports.clone(), self.world().adjacencies.clone());
-        ports.resize_with(ports.len().max(slot + 1), || None);
-        adjacencies.resize(adjacencies.len().max(hop.index() + 1), FIXED[0]);
-        ports[slot] = Some(Arc::new(port));
-        adjacencies[hop.index()] = adjacency;
-        self.publish(ports, adjacencies);
+        let mut world = self.world().clone();
+        world.add(port);
+        self.publish(world);
         let watched = self.watch(number);
         debug_assert!(watched.is_ok(), "a fresh descriptor can be watched: {watched:?}");
         let prefixes: Vec<Prefix> = addresses.iter().map(|&address| Prefix::host(address)).collect();
@@ -93,14 +83,13 @@ impl Tables {
     /// Removes a port after everything that leads to it. The caller holds the last handle and may close it.
     pub(super) fn remove_port(&mut self, number: u16, routes: &[Prefix]) -> Option<Arc<Port>> {
         self.clear(routes);
-        let (mut ports, mut adjacencies) = (self.world().ports.clone(), self.world().adjacencies.clone());
-        let port = ports.get_mut(usize::from(number))?.take()?;
-        adjacencies[hop_of(number).index()] = FIXED[0];
+        let mut world = self.world().clone();
+        let port = world.remove(number)?;
         if let Some(descriptor) = port.descriptor() {
             // A failure means it was never watched; closing it would end the watch too.
             let _ = self.worker.registry.deregister(&mut SourceFd(&descriptor));
         }
-        self.publish(ports, adjacencies);
+        self.publish(world);
         Some(port)
     }
 
@@ -143,8 +132,8 @@ impl Tables {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
-    fn publish(&mut self, ports: Vec<Option<Arc<Port>>>, adjacencies: Vec<Adjacency>) {
-        let version = self.worlds.publish(World { ports, adjacencies, fib: self.routes.reader() });
+    fn publish(&mut self, world: World) {
+        let version = self.worlds.publish(world);
         self.worlds.wait_in_force(version);
         self.worlds.reclaim();
     }
@@ -161,23 +150,6 @@ impl Tables {
         let (token, readable) = (Token(usize::from(number)), Interest::READABLE);
         self.worker.registry.register(&mut SourceFd(&descriptor), token, readable)
     }
-}
-
-/// The next-hop number of the station behind a port.
-pub(super) fn hop_of(port: u16) -> NextHop {
-    if port == 0 { HOST } else { NextHop(port - 1 + FIRST_ENDPOINT as u16) }
-}
-
-fn fixed_routes(config: &Config) -> BTreeMap<Prefix, NextHop> {
-    let parsed = |&(text, hop): &(&str, NextHop)| (text.parse().expect("the fixed routes are prefixes"), hop);
-    let mut fixed: BTreeMap<Prefix, NextHop> = FIXED_ROUTES.iter().map(parsed).collect();
-    for gateway in [IpAddr::V4(GATEWAY_V4), IpAddr::V6(GATEWAY_V6)] {
-        fixed.insert(Prefix::host(gateway), LOCAL);
-    }
-    // A free address of a pod range is nobody's, not the outside's.
-    fixed.extend(config.node.pod_ranges.iter().map(|&range| (range, UNREACHABLE)));
-    fixed.extend(config.node.router_addresses.iter().map(|&address| (Prefix::host(address), HOST)));
-    fixed
 }
 
 fn waiting(config: &Config) -> Waiting {
@@ -198,17 +170,3 @@ fn spawn(mut worker: Worker, cpu: Option<u16>, ending: Arc<AtomicBool>) -> io::R
         worker.run(|| ending.load(Ordering::Relaxed))
     })
 }
-
-/// Routes every switch has. The defaults lead to the host; link-scope and group addresses are routed nowhere.
-const FIXED_ROUTES: &[(&str, NextHop)] = &[
-    ("0.0.0.0/0", HOST),
-    ("::/0", HOST),
-    ("0.0.0.0/8", UNROUTABLE),
-    ("127.0.0.0/8", UNROUTABLE),
-    ("169.254.0.0/16", UNROUTABLE),
-    ("224.0.0.0/4", MULTICAST),
-    ("255.255.255.255/32", MULTICAST),
-    ("::/127", UNROUTABLE),
-    ("fe80::/10", UNROUTABLE),
-    ("ff00::/8", MULTICAST),
-];

@@ -1,0 +1,165 @@
+//! The real client against the real server, an engine of a few lines behind it; and clients that misbehave.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use control::{Client, Done, Origin, Route};
+use crossbeam::channel::{Receiver, bounded};
+
+use super::*;
+
+struct Rig {
+    _dir: tempfile::TempDir,
+    socket: PathBuf,
+    server: ServerThread,
+    woken: Arc<AtomicUsize>,
+}
+
+/// A server whose calls go into a channel of `room`.
+fn rig(room: usize) -> (Rig, Receiver<Call>) {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("control.sock");
+    let woken = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&woken);
+    let (sender, calls) = bounded(room);
+    let wake = move || {
+        count.fetch_add(1, Ordering::Relaxed);
+    };
+    let server = serve(bind(&socket).unwrap(), sender, wake).unwrap();
+    (Rig { _dir: dir, socket, server, woken }, calls)
+}
+
+/// Answers `count` calls: what is deleted was never there, all else is done.
+fn engine(calls: Receiver<Call>, count: usize) -> JoinHandle<Vec<Request>> {
+    let answer = |call: Call| {
+        let reply = match call.request {
+            Request::DeleteRoute(_) => Err(Refusal::new(Code::NotFound, "there is no route").hint("look first")),
+            _ => Ok(Reply::Done(Done {})),
+        };
+        call.reply.send(reply).unwrap();
+        call.request
+    };
+    thread::spawn(move || calls.iter().take(count).map(answer).collect())
+}
+
+fn route() -> Route {
+    Route { prefix: "10.0.0.0/8".parse().unwrap(), target: "host".parse().unwrap(), origin: Origin::Cli }
+}
+
+/// Everything the server says to `bytes` before it closes.
+fn raw(socket: &Path, bytes: &[u8]) -> String {
+    let mut stream = UnixStream::connect(socket).unwrap();
+    // The server may answer and close before all is written.
+    let _ = stream.write_all(bytes);
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    said
+}
+
+#[test]
+fn a_call_reaches_the_engine_and_its_answer_the_client() {
+    let (rig, calls) = rig(8);
+    let engine = engine(calls, 3);
+    let client = Client::new(&rig.socket);
+    client.add_route(route()).unwrap();
+    let refused = client
+        .delete_route(control::DeleteRoute { prefix: route().prefix, origin: Origin::Cli, force: false })
+        .unwrap_err();
+    assert_eq!((refused.to_string().as_str(), refused.hint()), ("there is no route", Some("look first")));
+    client.stop().unwrap();
+    let requests = engine.join().unwrap();
+    assert_eq!((&requests[0], &requests[2]), (&Request::AddRoute(route()), &Request::Stop));
+    assert_eq!(rig.woken.load(Ordering::Relaxed), 3);
+}
+
+#[test]
+fn a_busy_engine_is_said_to_be_busy() {
+    let (rig, calls) = rig(1);
+    let client = Client::new(&rig.socket).timeout(Duration::from_millis(200));
+    assert!(matches!(client.status(), Err(control::Error::Timeout { .. })));
+    assert_eq!(client.status().unwrap_err().to_string(), "the switch has too much to do");
+    drop(calls);
+    assert_eq!(client.status().unwrap_err().to_string(), "the switch is stopping");
+}
+
+#[test]
+fn a_call_dropped_unanswered_is_refused() {
+    let (rig, calls) = rig(1);
+    let engine = thread::spawn(move || drop(calls.recv().unwrap().reply));
+    assert_eq!(Client::new(&rig.socket).status().unwrap_err().to_string(), "the switch is stopping");
+    engine.join().unwrap();
+}
+
+#[test]
+fn what_is_no_request_never_reaches_the_engine() {
+    let (rig, calls) = rig(8);
+    let said = raw(&rig.socket, b"GET /v1/nothing HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert!(said.starts_with("HTTP/1.1 404 "), "{said}");
+    assert!(said.contains("\"code\":\"not-found\"") && said.contains("/v1/endpoints"), "{said}");
+    let said = raw(&rig.socket, b"POST /v1/routes HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}");
+    assert!(said.starts_with("HTTP/1.1 400 ") && said.contains("prefix"), "{said}");
+    let said = raw(&rig.socket, b"\x16\x03\x01\x02\r\n\r\n");
+    assert!(said.starts_with("HTTP/1.1 400 "), "{said}");
+    assert!(calls.is_empty());
+}
+
+#[test]
+fn a_body_beyond_the_limit_is_refused() {
+    let (rig, calls) = rig(8);
+    let head = format!("POST /v1/routes HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", BODY_LEN_MAX + 1);
+    let said = raw(&rig.socket, &[head.into_bytes(), vec![b' '; BODY_LEN_MAX + 1]].concat());
+    assert!(said.starts_with("HTTP/1.1 413 ") && said.contains("\"code\":\"too-large\""), "{said}");
+    assert!(calls.is_empty());
+}
+
+#[test]
+fn silent_clients_neither_hold_the_others_up_nor_stay() {
+    let (rig, calls) = rig(8);
+    let engine = engine(calls, 1);
+    let mut silent: Vec<UnixStream> = (0..8).map(|_| UnixStream::connect(&rig.socket).unwrap()).collect();
+    Client::new(&rig.socket).stop().unwrap();
+    engine.join().unwrap();
+    let since = Instant::now();
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(HEAD_TIMEOUT * 4)).unwrap();
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).unwrap();
+    }
+    assert!(since.elapsed() < HEAD_TIMEOUT * 4);
+}
+
+#[test]
+fn a_reply_outlives_the_order_to_stop() {
+    let (rig, calls) = rig(8);
+    let socket = rig.socket.clone();
+    let client = thread::spawn(move || Client::new(socket).stop());
+    let call = calls.recv().unwrap();
+    call.reply.send(Ok(Reply::Done(Done {}))).unwrap();
+    let socket = rig.socket.clone();
+    rig.server.stop();
+    client.join().unwrap().unwrap();
+    assert!(!socket.exists());
+    assert!(matches!(Client::new(&socket).status(), Err(control::Error::Absent { .. })));
+}
+
+#[test]
+fn a_stale_socket_is_replaced_and_one_in_use_is_not() {
+    let (rig, _calls) = rig(8);
+    assert_eq!(fs::metadata(&rig.socket).unwrap().mode() & 0o777, 0o600);
+    assert!(matches!(bind(&rig.socket), Err(Error::InUse { .. })));
+    let stale = rig.socket.with_extension("stale");
+    drop(UnixListener::bind(&stale).unwrap());
+    bind(&stale).unwrap();
+    let file = rig.socket.with_extension("file");
+    fs::write(&file, "precious").unwrap();
+    assert!(matches!(bind(&file), Err(Error::NoSocket { .. })));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+}
+
+#[test]
+fn root_and_the_switchs_own_user_are_trusted() {
+    let cases = [(0, 0), (0, 1000), (1000, 1000), (1000, 0), (1000, 1001)];
+    assert_eq!(cases.map(|(peer, own)| trusted(peer, own)), [true, true, true, false, false]);
+}

@@ -185,7 +185,8 @@ fn ports_run_out_and_come_back() {
 #[test]
 fn kept_state_that_no_longer_fits_is_refused() {
     let state = populated();
-    let (endpoints, routes): (Vec<_>, Vec<_>) = (state.endpoints().cloned().collect(), state.routes().cloned().collect());
+    let (endpoints, routes): (Vec<_>, Vec<_>) =
+        (state.endpoints().cloned().collect(), state.routes().cloned().collect());
     assert_eq!(State::restore(node(), endpoints.clone(), routes.clone()), Ok(state));
     let moved = Node { router_addresses: vec!["10.244.0.3".parse().unwrap()], ..node() };
     let refusal = State::restore(moved, endpoints.clone(), routes.clone()).unwrap_err();
@@ -213,9 +214,10 @@ impl Model {
                 let free = self.endpoints.iter().all(|(name, netns, theirs, _)| {
                     *name != attach.name.as_str() && *netns != id.inode && theirs.is_disjoint(&addresses)
                 });
-                let unrouted = self.routes.iter().all(|(prefix, ..)| {
-                    prefix.strip_suffix("/32").is_none_or(|address| !addresses.contains(address))
-                });
+                let unrouted = self
+                    .routes
+                    .iter()
+                    .all(|(prefix, ..)| prefix.strip_suffix("/32").is_none_or(|address| !addresses.contains(address)));
                 let sound = !addresses.is_empty()
                     && addresses.len() == attach.addresses.len()
                     && !addresses.contains("10.244.0.1");
@@ -282,7 +284,8 @@ impl Model {
 fn any_change() -> impl Strategy<Value = Change> {
     let name = prop::sample::select(vec!["a", "b", "c"]);
     let origin = prop::sample::select(vec![Origin::Cli, Origin::Cni]);
-    let addresses = prop::collection::vec(prop::sample::select(vec!["10.244.0.1", "10.9.0.1", "10.9.0.2", "fd00::9"]), 0..3);
+    let addresses =
+        prop::collection::vec(prop::sample::select(vec!["10.244.0.1", "10.9.0.1", "10.9.0.2", "fd00::9"]), 0..3);
     let prefix = prop::sample::select(vec!["0.0.0.0/0", "10.9.0.0/16", "10.9.0.1/32", "10.244.0.0/24", "fd00::/64"]);
     let target = prop::sample::select(vec!["host", "blackhole", "endpoint:a", "endpoint:b"]);
     prop_oneof![

@@ -1,0 +1,146 @@
+//! Removing all that a switch that no longer runs has left: interfaces, routes, files.
+//!
+//! What there is to remove is found first, so that it can be shown before anything is done. Sources: the kept state for
+//! pods' interfaces, the configuration for the host port, the route protocol number for routes. An interface is taken
+//! for ours only if it is a TAP, and a pod's only if the namespace is still the one it was made in.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use host::{Namespace, Netlink, Route};
+
+use crate::config::Config;
+use crate::engine::netns_id;
+use crate::state::Endpoint;
+use crate::store::{self, Store};
+
+/// One thing that was left.
+#[derive(Debug)]
+pub enum Leftover {
+    /// A pod's interface.
+    PodInterface {
+        /// Where it is.
+        namespace: Namespace,
+        /// Its name there.
+        name: String,
+    },
+    /// The host port.
+    HostPort {
+        /// Its name.
+        name: String,
+    },
+    /// A route in the node's namespace.
+    Route(Route),
+    /// The state directory with its files.
+    StateDirectory(PathBuf),
+}
+
+/// Why something could not be found out or removed.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields hold")]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    #[error("cannot remove {}", path.display())]
+    File { path: PathBuf, source: io::Error },
+}
+
+/// Everything an ended switch of this configuration has left.
+///
+/// # Errors
+/// [`store::Error::Locked`] while a switch runs there: it purges itself when asked. A damaged state is no error; then
+/// pods' interfaces are not known, and go with their namespaces.
+pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, Error> {
+    if !config.state_dir.exists() {
+        return of_the_node(config);
+    }
+    let store = Store::open(&config.state_dir)?;
+    let kept = match store.load() {
+        Ok(kept) => kept,
+        Err(store::Error::Damaged { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let endpoints = kept.map(|kept| kept.endpoints).unwrap_or_default();
+    let mut found: Vec<Leftover> = endpoints.iter().filter_map(pod_interface).collect();
+    found.extend(of_the_node(config)?);
+    found.push(Leftover::StateDirectory(config.state_dir.clone()));
+    Ok(found)
+}
+
+fn of_the_node(config: &Config) -> Result<Vec<Leftover>, Error> {
+    let mut own = Netlink::open()?;
+    let mut found = Vec::new();
+    let name = config.node.host_port.as_str();
+    if own.link(name).is_ok_and(|link| link.kind == TAP_KIND) {
+        found.push(Leftover::HostPort { name: name.to_owned() });
+    }
+    let ours = own.routes()?.into_iter().filter(|route| route.protocol == Route::PROTOCOL && route.link.is_none());
+    found.extend(ours.map(Leftover::Route));
+    Ok(found)
+}
+
+fn pod_interface(endpoint: &Endpoint) -> Option<Leftover> {
+    let namespace = Namespace::open(endpoint.netns.as_path()).ok()?;
+    if netns_id(&namespace) != endpoint.netns_id {
+        return None;
+    }
+    let name = endpoint.interface.as_str();
+    let link = Netlink::open_in(&namespace).ok()?.link(name).ok()?;
+    (link.kind == TAP_KIND).then(|| Leftover::PodInterface { namespace, name: name.to_owned() })
+}
+
+impl Leftover {
+    /// Removes it; what is gone in the meantime is no error.
+    pub fn remove(&self) -> Result<(), Error> {
+        let gone = |done: Result<(), host::Error>| match done {
+            Err(error) if !error.is_missing() => Err(error.into()),
+            _ => Ok(()),
+        };
+        match self {
+            Leftover::PodInterface { namespace, name } => {
+                gone(Netlink::open_in(namespace).and_then(|mut pod| delete(&mut pod, name)))
+            }
+            Leftover::HostPort { name } => gone(Netlink::open().and_then(|mut own| delete(&mut own, name))),
+            Leftover::Route(route) => gone(Netlink::open().and_then(|mut own| own.delete_route(route))),
+            Leftover::StateDirectory(path) => remove_directory(path),
+        }
+    }
+}
+
+fn delete(netlink: &mut Netlink, name: &str) -> Result<(), host::Error> {
+    let index = netlink.link(name)?.index;
+    netlink.delete_link(index)
+}
+
+/// Removes the state directory; files that are not a switch's own keep it.
+pub(crate) fn remove_directory(path: &Path) -> Result<(), Error> {
+    for file in store::FILES {
+        match fs::remove_file(path.join(file)) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::File { path: path.join(file), source });
+            }
+            _ => {}
+        }
+    }
+    match fs::remove_dir(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::File { path: path.to_owned(), source }),
+        _ => Ok(()),
+    }
+}
+
+impl fmt::Display for Leftover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Leftover::PodInterface { namespace, name } => write!(f, "interface {name} of {}", namespace.path().display()),
+            Leftover::HostPort { name } => write!(f, "interface {name}"),
+            Leftover::Route(route) => write!(f, "route {:?} {}", route.kind, route.prefix),
+            Leftover::StateDirectory(path) => write!(f, "directory {}", path.display()),
+        }
+    }
+}
+
+const TAP_KIND: &str = "tun";

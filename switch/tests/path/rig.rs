@@ -1,0 +1,218 @@
+//! A whole switch but for threads and TAPs: a host port and pods on wires in memory, driven turn by turn.
+//!
+//! After every turn conservation is asserted: what came in is what went out, was dropped or was punted, and every slot
+//! is free again. Time stands still unless a test moves it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
+
+use packet::{Burst, Mac, Offload, Prefix, Punt, Reason};
+use podswitch::config::Node;
+use podswitch::engine::slow_side::SlowSide;
+use podswitch::lane::{Lane, SlowEnds};
+use podswitch::path;
+use podswitch::port::{Abilities, Count, Link, Port, PortCounters, Wire};
+use podswitch::worker::PORT_BUDGET;
+use podswitch::world::{World, fixed_routes, hop_of};
+use route_table::{NextHop, RouteTable};
+
+use crate::frames::Packet;
+
+/// What is at the other end of a port.
+#[derive(Clone, Copy)]
+pub struct Station {
+    pub mtu: u16,
+    pub abilities: Abilities,
+    pub strict_mac: bool,
+}
+
+/// A pod whose kernel takes super-frames and unfinished checksums.
+pub const ABLE: Station = Station { mtu: 1500, abilities: Abilities::ALL, strict_mac: false };
+/// A pod that takes finished frames within its MTU and nothing else.
+pub const PLAIN: Station = Station {
+    abilities: Abilities { checksum: false, tso4: false, tso6: false, uso: false },
+    ..ABLE
+};
+
+/// The host port's number.
+pub const HOST: u16 = 0;
+pub const ROUTER_V4: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
+pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, 1);
+
+/// Ethernet address of the station behind a port.
+pub fn mac(port: u16) -> Mac {
+    Mac([2, 0, 0, 0, 0, port as u8])
+}
+
+/// IPv4 address of the pod behind a port.
+pub fn v4(port: u16) -> Ipv4Addr {
+    Ipv4Addr::new(10, 244, 1, port as u8)
+}
+
+/// IPv6 address of the pod behind a port.
+pub fn v6(port: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 1, port)
+}
+
+pub struct Rig {
+    pub world: World,
+    pub lane: Lane,
+    /// The slow path's clock.
+    pub now: Duration,
+    burst: Box<Burst>,
+    routes: RouteTable,
+    slow: SlowSide,
+    ends: SlowEnds,
+    wires: Vec<Wire>,
+    slots: (usize, usize),
+}
+
+impl Rig {
+    /// A switch with an able host port and `pods` behind the ports from 1 on.
+    pub fn new(pods: &[Station]) -> Rig {
+        let node = Node {
+            pod_ranges: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/64".parse().unwrap()],
+            router_addresses: vec![ROUTER_V4.into(), ROUTER_V6.into()],
+            mtu: "1500".parse().unwrap(),
+            host_port: "podswitch0".parse().unwrap(),
+        };
+        let mut routes = RouteTable::new();
+        for (prefix, hop) in fixed_routes(&node) {
+            routes.insert(prefix, hop).unwrap();
+        }
+        let (host, wire) = port(HOST, ABLE);
+        let (mut world, mut wires) = (World::new(host, routes.reader()), vec![wire]);
+        for (number, &pod) in (1..).zip(pods) {
+            let (port, wire) = port(number, pod);
+            world.add(port);
+            wires.push(wire);
+            for address in [IpAddr::V4(v4(number)), IpAddr::V6(v6(number))] {
+                routes.insert(Prefix::host(address), hop_of(number)).unwrap();
+            }
+        }
+        let (lane, ends) = Lane::new();
+        let (now, burst, slow, slots) = (Duration::ZERO, Burst::new(), SlowSide::new(&node), lane.slots.free());
+        Rig { world, lane, now, burst, routes, slow, ends, wires, slots }
+    }
+
+    /// Adds or changes a route.
+    pub fn route(&mut self, prefix: &str, hop: NextHop) {
+        self.routes.insert(prefix.parse().unwrap(), hop).unwrap();
+    }
+
+    /// Puts a frame on the wire towards a port.
+    pub fn send(&mut self, port: u16, offload: &Offload, frame: &[u8]) {
+        assert!(self.wires[usize::from(port)].send(offload, frame), "the wire of port {port} is full");
+    }
+
+    /// One turn: a burst from every port, carried; the slow path's answers, departed. False when nothing came in.
+    pub fn turn(&mut self) -> bool {
+        let received = self.path_turn();
+        self.slow.serve(&mut self.ends, &self.world, self.now);
+        path::carry(&mut self.burst, &self.world, &mut self.lane);
+        self.assert_conservation();
+        received
+    }
+
+    /// The worker's half of a turn alone: punts stay in their mailbox.
+    pub fn path_turn(&mut self) -> bool {
+        for port in self.world.ports.iter().flatten() {
+            port.receive(&mut self.burst, &mut self.lane.slots, &mut self.lane.spare, PORT_BUDGET);
+        }
+        let received = self.burst.len > 0;
+        path::carry(&mut self.burst, &self.world, &mut self.lane);
+        received
+    }
+
+    /// Turns until the wires have nothing more to give.
+    pub fn settle(&mut self) {
+        while self.turn() {}
+    }
+
+    /// Sends complete frames by one port and settles.
+    pub fn pass(&mut self, port: u16, packets: &[Packet]) {
+        for packet in packets {
+            self.send(port, &Offload::default(), &packet.frame());
+        }
+        self.settle();
+    }
+
+    /// Calls `with` on every frame that left by a port since the last call.
+    pub fn drain(&mut self, port: u16, mut with: impl FnMut(Offload, &[u8])) {
+        while self.wires[usize::from(port)].receive(&mut with).is_some() {}
+    }
+
+    /// The frames that left by a port.
+    pub fn take_frames(&mut self, port: u16) -> Vec<(Offload, Vec<u8>)> {
+        let mut frames = Vec::new();
+        self.drain(port, |offload, frame| frames.push((offload, frame.to_vec())));
+        frames
+    }
+
+    /// The packets that left by a port, every checksum verified.
+    pub fn take(&mut self, port: u16) -> Vec<Packet> {
+        self.take_frames(port).iter().map(|(offload, frame)| Packet::read(offload, frame)).collect()
+    }
+
+    /// True when nothing left by any port since it was last looked at.
+    pub fn is_silent(&mut self) -> bool {
+        (0..self.wires.len() as u16).all(|port| self.take_frames(port).is_empty())
+    }
+
+    pub fn count(&self, port: u16, what: Count) -> u64 {
+        self.port(port).counters.get(what)
+    }
+
+    /// The drops of packets that entered by a port, those that happened.
+    pub fn dropped(&self, port: u16) -> Vec<(Reason, u64)> {
+        let counted = Reason::ALL.iter().map(|&reason| (reason, self.port(port).counters.dropped(reason)));
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// The punts of packets that entered by a port, those that happened.
+    pub fn punted(&self, port: u16) -> Vec<(Punt, u64)> {
+        let counted = Punt::ALL.iter().map(|&why| (why, self.port(port).counters.punted(why)));
+        counted.filter(|(_, count)| *count > 0).collect()
+    }
+
+    fn port(&self, number: u16) -> &Port {
+        self.world.port(number).expect("a port of the rig")
+    }
+
+    pub fn assert_conservation(&self) {
+        let (mut entered, mut left) = (0, 0);
+        for port in self.world.ports.iter().flatten() {
+            let counters = &port.counters;
+            entered += counters.get(Count::Received) + counters.get(Count::Answered);
+            left += counters.get(Count::Sent)
+                + Reason::ALL.iter().map(|&reason| counters.dropped(reason)).sum::<u64>()
+                + Punt::ALL.iter().map(|&why| counters.punted(why)).sum::<u64>();
+        }
+        assert_eq!(entered, left, "packets in, packets out");
+        let (small, big) = self.lane.slots.free();
+        assert_eq!((small, big + usize::from(self.lane.spare.is_some())), self.slots, "slots free");
+    }
+}
+
+fn port(number: u16, station: Station) -> (Port, Wire) {
+    let (memory, wire) = Wire::new(WIRE_FRAMES);
+    let host = number == HOST;
+    let port = Port {
+        number,
+        name: format!("port-{number}"),
+        host,
+        mac: mac(number),
+        gateway: Mac::GATEWAY,
+        mtu: station.mtu,
+        sources_v4: if host { vec![] } else { vec![v4(number).into()] },
+        sources_v6: if host { vec![] } else { vec![v6(number).into()] },
+        strict_mac: station.strict_mac,
+        abilities: station.abilities,
+        link: Link::Memory(memory),
+        counters: PortCounters::default(),
+    };
+    (port, wire)
+}
+
+/// Frames under way on one wire.
+pub const WIRE_FRAMES: usize = 512;

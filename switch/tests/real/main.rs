@@ -1,0 +1,18 @@
+//! The switch as it is used: the binary in a node's namespace, pods in theirs, the kernel's own programs as judges.
+//!
+//! Needs root and the programs of `scripts/packages.txt`; what is missing is named by a failure. Every test has a node
+//! of its own, so they run in parallel, and takes down all it made, also by a panic.
+
+#![allow(clippy::unwrap_used, reason = "a test says by panic what is missing")]
+
+mod churn;
+mod lifecycle;
+mod mtu;
+mod outside;
+mod pods;
+mod refusals;
+mod rig;
+mod routes;
+mod services;
+mod traffic;
+mod unprivileged;

@@ -1,0 +1,303 @@
+//! A node, its switch, and pods; and the programs that are run inside them.
+//!
+//! The node is a namespace with every kind of forwarding off, as strict as a node can be. The switch is the binary,
+//! spoken to as any client does. Nothing waits without a bound.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use control::{Attach, Attached, Client, Detach, Detached, DropsView, InterfaceName, Mtu, Origin};
+use host::{Family, Namespace, Sysctl, TemporaryNamespace};
+use tempfile::TempDir;
+
+/// A node with a switch; both end with this.
+pub struct Rig {
+    pub node: TemporaryNamespace,
+    folder: TempDir,
+    switch: Option<Child>,
+}
+
+/// A pod's namespace, with the addresses the pod has once it is joined.
+pub struct Pod {
+    namespace: TemporaryNamespace,
+    number: u8,
+}
+
+/// What a program printed on both outputs, and whether it succeeded.
+pub struct Said {
+    pub text: String,
+    pub success: bool,
+}
+
+impl Rig {
+    /// A node with a running switch.
+    pub fn new() -> Rig {
+        Rig::with("")
+    }
+
+    /// The same with more lines of configuration.
+    pub fn with(configuration: &str) -> Rig {
+        let mut rig = Rig::stopped(configuration);
+        rig.start();
+        rig
+    }
+
+    /// A node whose switch was never started.
+    pub fn stopped(configuration: &str) -> Rig {
+        let node = namespace("psw-node");
+        for setting in [Sysctl::net(&["ipv4", "ip_forward"]), Sysctl::interface(Family::V6, "all", "forwarding")] {
+            node.run(|| setting.unwrap().write(0)).unwrap().unwrap();
+        }
+        let rig = Rig { node, folder: TempDir::with_prefix("podswitch-real-").unwrap(), switch: None };
+        let state_dir = rig.state_dir();
+        let ranges = r#"["10.244.0.0/24", "fd00:10:244::/64"]"#;
+        let text = format!("pod_ranges = {ranges}\nstate_dir = \"{}\"\n{configuration}\n", state_dir.display());
+        fs::write(rig.configuration(), text).unwrap();
+        rig
+    }
+
+    /// Starts the switch and waits until it answers.
+    pub fn start(&mut self) {
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let mut command = Command::new(PODSWITCH);
+        command.arg("run").arg("--config").arg(self.configuration());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        // The thread ends with this call; the child keeps its namespace.
+        self.switch = Some(self.node.run(|| command.spawn()).unwrap().unwrap());
+        until("an answer of the switch", || {
+            let ended = self.switch.as_mut().unwrap().try_wait().unwrap();
+            assert_eq!(ended, None, "{}", fs::read_to_string(self.log()).unwrap());
+            self.client().status().ok()
+        });
+    }
+
+    /// Ends the switch as nothing else does: without a word.
+    pub fn kill(&mut self) {
+        if let Some(mut switch) = self.switch.take() {
+            switch.kill().unwrap();
+            switch.wait().unwrap();
+        }
+    }
+
+    /// Waits until the switch has ended by itself; true when it says that all went well.
+    pub fn has_ended(&mut self) -> bool {
+        let status = until("the end of the switch", || self.switch.as_mut().unwrap().try_wait().unwrap());
+        self.switch = None;
+        status.success()
+    }
+
+    /// The switch's process.
+    pub fn pid(&self) -> u32 {
+        self.switch.as_ref().unwrap().id()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(self.state_dir().join("control.sock")).timeout(PATIENCE)
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    pub fn configuration(&self) -> PathBuf {
+        self.folder.path().join("node.toml")
+    }
+
+    /// A new pod, joined.
+    pub fn pod(&self, number: u8) -> Pod {
+        let pod = Pod::new(number);
+        self.join(&pod);
+        pod
+    }
+
+    /// The same with another MTU than the switch's.
+    pub fn pod_with_mtu(&self, number: u8, mtu: u16) -> Pod {
+        let pod = Pod::new(number);
+        self.client().attach(Attach { mtu: Some(Mtu::try_from(mtu).unwrap()), ..pod.attach() }).unwrap();
+        pod
+    }
+
+    pub fn join(&self, pod: &Pod) -> Attached {
+        self.client().attach(pod.attach()).unwrap()
+    }
+
+    pub fn detach(&self, pod: &Pod) -> Detached {
+        self.client().detach(pod.detach()).unwrap()
+    }
+
+    /// Waits until nothing is in flight and says where every packet went; that they do not add up is a failure.
+    pub fn settled(&self) -> DropsView {
+        until("a balance of packets", || {
+            let drops = self.client().drops().unwrap();
+            let came = drops.received + drops.injected;
+            let left = drops.sent + drops.dropped.values().sum::<u64>() + drops.punted.values().sum::<u64>();
+            (drops.conserved && drops.in_flight == 0 && came == left && came > 0).then_some(drops)
+        })
+    }
+
+    /// Runs the binary in the node with these arguments.
+    pub fn podswitch(&self, arguments: &str) -> Said {
+        call(&self.node, &format!("{PODSWITCH} {arguments}"))
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("the switch's log:\n{}", fs::read_to_string(self.log()).unwrap_or_default());
+        }
+    }
+}
+
+impl Pod {
+    /// A pod that is not joined yet.
+    pub fn new(number: u8) -> Pod {
+        Pod { namespace: namespace("psw-pod"), number }
+    }
+
+    pub fn v4(&self) -> IpAddr {
+        address_v4(self.number)
+    }
+
+    pub fn v6(&self) -> IpAddr {
+        address_v6(self.number)
+    }
+
+    pub fn addresses(&self) -> [IpAddr; 2] {
+        [self.v4(), self.v6()]
+    }
+
+    pub fn attach(&self) -> Attach {
+        Attach {
+            name: format!("pod-{}", self.number).parse().unwrap(),
+            netns: self.namespace.name().parse().unwrap(),
+            interface: InterfaceName::default(),
+            addresses: self.addresses().map(|address| address.try_into().unwrap()).to_vec(),
+            mtu: None,
+            mac: None,
+            origin: Origin::Cli,
+        }
+    }
+
+    pub fn detach(&self) -> Detach {
+        Detach { name: self.attach().name, origin: Origin::Cli, force: false }
+    }
+}
+
+impl Deref for Pod {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.namespace
+    }
+}
+
+impl Said {
+    /// Fails unless `words` were said.
+    #[track_caller]
+    pub fn has(&self, words: &str) -> &Said {
+        assert!(self.text.contains(words), "'{words}' is not in\n{}", self.text);
+        self
+    }
+}
+
+/// An address of the node's IPv4 range.
+pub fn address_v4(number: u8) -> IpAddr {
+    [10, 244, 0, number].into()
+}
+
+/// An address of the node's IPv6 range.
+pub fn address_v6(number: u8) -> IpAddr {
+    [0xfd00, 0x10, 0x244, 0, 0, 0, 0, u16::from(number)].into()
+}
+
+pub fn namespace(prefix: &str) -> TemporaryNamespace {
+    TemporaryNamespace::new(prefix).unwrap_or_else(|error| panic!("this test needs root: {error}"))
+}
+
+/// Runs a program, its words separated by spaces, inside a namespace.
+#[track_caller]
+pub fn call(namespace: &Namespace, line: &str) -> Said {
+    feed(namespace, line, "")
+}
+
+/// The same with `input` on its standard input.
+#[track_caller]
+pub fn feed(namespace: &Namespace, line: &str, input: &str) -> Said {
+    let mut command = Command::new("timeout");
+    command.args(["-k", "1", "30"]).args(line.split_whitespace()).env("LC_ALL", "C");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = namespace.run(|| command.spawn()).unwrap().unwrap();
+    // A program that does not read its input has closed it.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    match output.status.code() {
+        Some(124 | 137) => panic!("`{line}` did not end within 30 seconds:\n{text}"),
+        Some(126 | 127) => panic!("`{line}` cannot be run; its package is in scripts/packages.txt:\n{text}"),
+        code => Said { text, success: code == Some(0) },
+    }
+}
+
+/// What a program says that must succeed.
+#[track_caller]
+pub fn must(namespace: &Namespace, line: &str) -> Said {
+    let said = call(namespace, line);
+    assert!(said.success, "`{line}`:\n{}", said.text);
+    said
+}
+
+/// Waits, within bounds, until `look` finds something.
+#[track_caller]
+pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Links, addresses, routes and neighbours of a namespace, as ip(8) shows them.
+pub fn picture(namespace: &Namespace) -> String {
+    let looks = ["-o link", "-o address", "-4 route show table all", "-6 route show table all", "neighbor"];
+    looks.map(|look| must(namespace, &format!("ip {look}")).text).concat()
+}
+
+/// Every readable setting below `net.ipv4` and `net.ipv6`.
+pub fn settings(namespace: &Namespace) -> Vec<(PathBuf, String)> {
+    let read = || ["/proc/sys/net/ipv4", "/proc/sys/net/ipv6"].map(|folder| settings_below(Path::new(folder))).concat();
+    namespace.run(read).unwrap()
+}
+
+fn settings_below(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let below = |path: PathBuf| match (path.is_dir(), fs::read_to_string(&path)) {
+        (true, _) => settings_below(&path),
+        (false, Ok(value)) => vec![(path, value)],
+        // Some settings can only be written.
+        (false, Err(_)) => Vec::new(),
+    };
+    paths.into_iter().flat_map(below).collect()
+}
+
+/// The switch's default gateways of pods.
+pub const GATEWAY_V4: &str = "169.254.1.1";
+pub const GATEWAY_V6: &str = "fe80::ecee:eeff:feee:eeee";
+/// What is waited for takes milliseconds on an idle machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+const PODSWITCH: &str = env!("CARGO_BIN_EXE_podswitch");
