@@ -25,6 +25,12 @@ impl Counter {
         self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
     }
 
+    /// Sets the count, where it is a mark rather than a sum.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
     /// The count as last seen by this thread.
     #[inline]
     pub fn get(&self) -> u64 {
@@ -55,6 +61,15 @@ impl<const N: usize> Counters<N> {
     #[inline]
     pub fn add(&self, index: usize, n: u64) {
         self.0[index].add(n);
+    }
+
+    /// Sets counter `index`, a mark rather than a count; for the one writing thread.
+    ///
+    /// # Panics
+    /// If `index` is not below `N`.
+    #[inline]
+    pub fn set(&self, index: usize, value: u64) {
+        self.0[index].set(value);
     }
 
     /// The count of counter `index` as last seen by this thread.

@@ -21,7 +21,7 @@
 //! - An end's own position, and the other's as last seen, may be old: old means fuller to the producer and emptier to
 //!   the consumer, which costs a look across and never an item.
 //! - `abandoned` is stored with Release by the producer that goes and loaded with Acquire by the consumer, which so
-//!   sees the last burst too; the other way round it is relaxed, because a consumer that goes leaves nothing to be seen.
+//!   sees the last burst too. The other way round it is relaxed: a consumer that goes leaves nothing to be seen.
 //!
 //! Nothing here waits or allocates after [`ring`]; a full ring gives the rest back. No waking: who may sleep needs a
 //! signal beside the ring.

@@ -88,7 +88,7 @@ fn a_value_is_not_freed_while_a_reader_sees_it(offline_between: bool) {
         publisher.publish(Value::new(2, &drops));
         publisher.publish(Value::new(3, &drops));
         assert_eq!(publisher.current().read(), 3);
-        reading.join().unwrap();
+        reading.join().expect("the reader sees only live values");
         publisher.reclaim();
         assert_eq!(publisher.retiring(), 0);
         assert_eq!(drops.load(Ordering::Relaxed), 2);

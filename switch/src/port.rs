@@ -193,7 +193,7 @@ impl Port {
     #[inline]
     pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<()> {
         match &self.link {
-            Link::Vnet(tap) | Link::Plain(tap) => tap::write(&tap.queues()[0], slices),
+            Link::Vnet(tap) | Link::Plain(tap) => tap::write_frame(&tap.queues()[0], slices),
             Link::Memory(memory) => memory.write(slices),
         }
     }

@@ -1,31 +1,36 @@
 //! A worker: one thread that serves ports, turn by turn.
 //!
-//! A turn takes the newest world, receives a burst from the ports that are ready, carries it along the path and departs
-//! it. Ports become ready by an edge-triggered event and stay so until a receive found them drained, so idle ports cost
-//! nothing. With nothing ready the worker polls for a while, then goes offline and sleeps:
+//! A turn takes the newest world, receives a burst from the active ports, carries it along the path and departs it. A port
+//! is *watched* by epoll until its first frame; then it is *active* and read every turn, and soon no longer watched, so
+//! that who sends to it need not ring a bell that nobody waits for. After [`EMPTY_TURNS_MAX`] turns without a frame, or
+//! before the worker sleeps, it is watched again. So idle ports cost nothing, and busy ones no wake-ups:
 //!
 //! ```text
-//!            ready ports                        nothing for spin_max
-//!   TURN  <-------------  POLL (events, no wait)  ------------->  SLEEP (offline)
-//!     |                     ^                                        |
-//!     +---------------------+----------------------------------------+  event, or woken
+//!              event                            a frame in two turns
+//!   WATCHED ----------> ACTIVE, still watched ----------------------> ACTIVE
+//!      ^                     |                                          |
+//!      +---------------------+------------------------------------------+   many empty turns, or the worker sleeps
 //! ```
 //!
-//! Fairness: a port gives at most [`PORT_BUDGET`] per turn, and the ready ports take turns at being first.
+//! With nothing to carry the worker polls for a while, then goes offline and sleeps. Watching is edge-triggered, and
+//! beginning to watch tells at once of a frame that is there already, so none is missed in between.
+//!
+//! Fairness: a port gives at most [`PORT_BUDGET`] per turn, and the active ports take turns at being first.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::{Events, Poll, Token, Waker};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use packet::Burst;
 use ring::Counters;
 use ring::snapshot::Reader;
 
 use crate::lane::{Lane, SlowEnds};
 use crate::path;
-use crate::port::{Budget, Received};
+use crate::port::{Budget, Port};
 use crate::world::World;
 
 /// How a worker waits for frames.
@@ -65,20 +70,34 @@ pub struct Worker {
     burst: Box<Burst>,
     world: Reader<World>,
     poll: Poll,
-    ready: VecDeque<u16>,
-    is_ready: Vec<bool>,
+    /// Numbers of the active ports, in the order they are served.
+    active: VecDeque<u16>,
+    /// By port number.
+    attention: Vec<Attention>,
     waiting: Waiting,
     started: Instant,
     tallies: Tallies,
     slow_waker: Arc<Waker>,
 }
 
+/// How a port is looked after.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Attention {
+    active: bool,
+    /// Frames were found in this many turns since it became active; counted to two.
+    fruitful: u8,
+    /// Turns without a frame since the last one with.
+    empty: u8,
+    /// Not watched; a port begins its life watched.
+    unwatched: bool,
+}
+
 /// What the control thread keeps of a worker.
 pub struct WorkerEnds {
     /// The slow path's mailboxes.
     pub slow: SlowEnds,
-    /// To register descriptors under their port's number.
-    pub registry: mio::Registry,
+    /// To watch descriptors under their port's number.
+    pub registry: Registry,
     /// Wakes the worker.
     pub waker: Waker,
     /// Its counters.
@@ -102,8 +121,8 @@ impl Worker {
             burst: Burst::new(),
             world,
             poll,
-            ready: VecDeque::with_capacity(PORTS_MAX),
-            is_ready: vec![false; PORTS_MAX],
+            active: VecDeque::with_capacity(PORTS_MAX),
+            attention: vec![Attention::default(); PORTS_MAX],
             waiting,
             started: Instant::now(),
             tallies,
@@ -115,81 +134,93 @@ impl Worker {
     /// Serves ports until `stop` says so; it is asked between turns and after every sleep.
     pub fn run(&mut self, stop: impl Fn() -> bool) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
-        let mut last_work = Instant::now();
-        let mut turns_since_poll = 0;
+        let mut idle_since = None;
+        let mut turns = 0_u32;
         while !stop() {
-            if self.ready.is_empty() || turns_since_poll >= TURNS_PER_POLL {
-                self.take_events(&mut events, Some(Duration::ZERO))?;
-                turns_since_poll = 0;
+            if self.turn() {
+                idle_since = None;
+            } else if self.may_sleep(*idle_since.get_or_insert_with(Instant::now)) {
+                self.sleep(&mut events)?;
+                idle_since = None;
             }
-            if !self.ready.is_empty() || self.lane.has_answers() {
-                self.turn();
-                turns_since_poll += 1;
-                last_work = Instant::now();
-                self.lane.now_seconds = (last_work - self.started).as_secs() as u32;
-            } else if self.may_sleep(last_work) {
-                self.tallies.add(Tally::Sleeps as usize, 1);
-                self.world.offline();
-                self.take_events(&mut events, None)?;
-            } else {
-                self.world.turn();
-                std::hint::spin_loop();
+            turns = turns.wrapping_add(1);
+            if turns.is_multiple_of(TURNS_PER_LOOK) || self.active.is_empty() {
+                self.take_events(&mut events, Some(Duration::ZERO))?;
+                self.lane.now_seconds = self.started.elapsed().as_secs() as u32;
             }
         }
         self.world.offline();
         Ok(())
     }
 
-    /// One turn over the ready ports.
-    pub fn turn(&mut self) {
+    /// One turn over the active ports; true when it carried anything.
+    pub fn turn(&mut self) -> bool {
         let world = self.world.turn();
-        self.tallies.add(Tally::Sequence as usize, 1);
         let (burst, lane) = (&mut *self.burst, &mut self.lane);
-        for _ in 0..self.ready.len() {
-            let Some(number) = self.ready.pop_front() else { break };
-            let received = match world.port(number) {
-                Some(port) => port.receive(burst, &mut lane.slots, &mut lane.spare, PORT_BUDGET),
-                None => Received::Drained,
+        self.tallies.add(Tally::Sequence as usize, 1);
+        for _ in 0..self.active.len() {
+            let Some(number) = self.active.pop_front() else { break };
+            let attention = &mut self.attention[usize::from(number)];
+            let Some(port) = world.port(number) else {
+                *attention = Attention::default();
+                continue;
             };
-            match received {
-                Received::More => self.ready.push_back(number),
-                Received::Drained => self.is_ready[usize::from(number)] = false,
+            let before = burst.len;
+            port.receive(burst, &mut lane.slots, &mut lane.spare, PORT_BUDGET);
+            if attention.stays_active(burst.len > before, port, self.poll.registry()) {
+                self.active.push_back(number);
             }
         }
-        path::carry(burst, world, lane);
+        let carries = burst.len > 0 || lane.has_answers();
+        if carries {
+            path::carry(burst, world, lane);
+        }
         self.tallies.add(Tally::Sequence as usize, 1);
-        self.tallies.add(Tally::Turns as usize, 1);
-        self.report();
+        if carries {
+            self.report();
+        }
+        carries
     }
 
-    /// Marks a port ready, as its event would; for ports without a descriptor.
-    pub fn set_ready(&mut self, number: u16) {
-        let ready = &mut self.is_ready[usize::from(number)];
-        if !*ready {
-            *ready = true;
-            self.ready.push_back(number);
+    /// Makes a port active, as its event would; for ports without a descriptor.
+    pub fn activate(&mut self, number: u16) {
+        let attention = &mut self.attention[usize::from(number)];
+        if !attention.active {
+            attention.active = true;
+            self.active.push_back(number);
         }
+    }
+
+    /// Watches all ports, goes offline and sleeps until one has a frame or the worker is woken.
+    fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
+        let world = self.world.turn();
+        while let Some(number) = self.active.pop_front() {
+            let attention = &mut self.attention[usize::from(number)];
+            if let Some(port) = world.port(number) {
+                attention.watch(port, self.poll.registry());
+            }
+            *attention = Attention::default();
+        }
+        self.tallies.add(Tally::Sleeps as usize, 1);
+        self.world.offline();
+        self.take_events(events, None)
     }
 
     fn report(&mut self) {
+        self.tallies.add(Tally::Turns as usize, 1);
         if self.lane.take_punted() {
             // A failed wake-up loses nothing: the slow path also looks by itself.
             let _ = self.slow_waker.wake();
         }
         let (small, big) = self.lane.slots.lowest_free();
-        for (tally, value) in [
-            (Tally::SmallSlotsLowest, small as u64),
-            (Tally::BigSlotsLowest, big as u64),
-            (Tally::ReturnsEvicted, self.lane.returns.evicted),
-        ] {
-            let now = self.tallies.get(tally as usize);
-            self.tallies.add(tally as usize, value.wrapping_sub(now));
-        }
+        self.tallies.set(Tally::SmallSlotsLowest as usize, small as u64);
+        self.tallies.set(Tally::BigSlotsLowest as usize, big as u64);
+        self.tallies.set(Tally::ReturnsEvicted as usize, self.lane.returns.evicted);
     }
 
-    fn may_sleep(&self, last_work: Instant) -> bool {
+    fn may_sleep(&self, idle_since: Instant) -> bool {
         match self.waiting {
-            Waiting::Adaptive(spin_max) => last_work.elapsed() >= spin_max,
+            Waiting::Adaptive(spin_max) => idle_since.elapsed() >= spin_max,
             Waiting::Spin => false,
             Waiting::Sleep => true,
         }
@@ -203,10 +234,46 @@ impl Worker {
         }
         for event in events.iter() {
             if let Token(number @ ..PORTS_MAX) = event.token() {
-                self.set_ready(number as u16);
+                self.activate(number as u16);
             }
         }
         Ok(())
+    }
+}
+
+impl Attention {
+    /// Takes note of a receive; false when the port is left to epoll.
+    #[inline]
+    fn stays_active(&mut self, found: bool, port: &Port, registry: &Registry) -> bool {
+        if found {
+            self.empty = 0;
+            self.fruitful = self.fruitful.saturating_add(1);
+            if self.fruitful >= FRUITFUL_TURNS && !self.unwatched {
+                self.unwatch(port, registry);
+            }
+            return true;
+        }
+        self.empty += 1;
+        if self.empty < EMPTY_TURNS_MAX {
+            return true;
+        }
+        self.watch(port, registry);
+        *self = Attention::default();
+        false
+    }
+
+    fn unwatch(&mut self, port: &Port, registry: &Registry) {
+        if let Some(descriptor) = port.descriptor() {
+            // Failing, it stays watched, which costs its senders a little and nothing else.
+            self.unwatched = registry.deregister(&mut SourceFd(&descriptor)).is_ok();
+        }
+    }
+
+    fn watch(&mut self, port: &Port, registry: &Registry) {
+        if let (Some(descriptor), true) = (port.descriptor(), self.unwatched) {
+            let watched = registry.register(&mut SourceFd(&descriptor), Token(port.number.into()), Interest::READABLE);
+            debug_assert!(watched.is_ok(), "a descriptor that was watched can be again: {watched:?}");
+        }
     }
 }
 
@@ -214,7 +281,12 @@ impl Worker {
 pub const PORTS_MAX: usize = 4096;
 
 /// What a port may give per turn.
-pub const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
-const TURNS_PER_POLL: u32 = 8;
+const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
+/// Events are asked for in every so many turns while ports are active.
+const TURNS_PER_LOOK: u32 = 8;
+/// Turns with frames after which an active port is no longer watched.
+const FRUITFUL_TURNS: u8 = 2;
+/// Turns without a frame after which a port is no longer active.
+const EMPTY_TURNS_MAX: u8 = 64;
 const EVENTS: usize = 256;
 const WAKE: Token = Token(PORTS_MAX);

@@ -184,7 +184,7 @@ mod tests {
         assert!(lines.iter().all(|line| line.trim() == line), "{lines:?}");
         let mut table = Table::new(&["", "a"]);
         table.row(["ok", "x"]);
-        assert_eq!(table.text(), "     A\nok   x\n");
+        assert_eq!(table.text(), "    A\nok  x\n");
         assert_eq!(lines[0].find("BB"), lines[2].find('y'), "{lines:?}");
     }
 

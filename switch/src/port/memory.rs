@@ -46,9 +46,10 @@ impl Wire {
         (MemoryPort(Arc::clone(&queues)), Wire(queues))
     }
 
-    /// Puts a frame on the wire towards the switch; false when the wire is full or the frame too long.
-    pub fn send(&self, offload: &Offload, frame: &[u8]) -> bool {
-        self.0.put(&self.0.towards, &[IoSlice::new(&offload.bytes()), IoSlice::new(frame)]).is_ok()
+    /// Puts a frame on the wire towards the switch, with any virtio header; false when the wire is full or the frame
+    /// too long.
+    pub fn send(&self, header: &[u8; VNET_HEADER_LEN], frame: &[u8]) -> bool {
+        self.0.put(&self.0.towards, &[IoSlice::new(header), IoSlice::new(frame)]).is_ok()
     }
 
     /// Takes the next frame that the switch wrote: calls `with` on its virtio header and bytes.

@@ -11,22 +11,22 @@ use packet::{Gso, Mac, Offload};
 /// An IP packet in an Ethernet frame. What is sent and what is seen are told in the same words, so that a test says what
 /// is to differ.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Packet {
+pub(crate) struct Packet {
     /// Source and destination.
-    pub macs: (Mac, Mac),
+    pub(crate) macs: (Mac, Mac),
     /// Source and destination.
-    pub addresses: (IpAddr, IpAddr),
-    pub ttl: u8,
+    pub(crate) addresses: (IpAddr, IpAddr),
+    pub(crate) ttl: u8,
     /// IPv4 only.
-    pub id: u16,
+    pub(crate) id: u16,
     /// IPv4 only.
-    pub dont_fragment: bool,
-    pub transport: Transport,
-    pub payload: Vec<u8>,
+    pub(crate) dont_fragment: bool,
+    pub(crate) transport: Transport,
+    pub(crate) payload: Vec<u8>,
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum Transport {
+pub(crate) enum Transport {
     /// Source and destination port.
     Udp(u16, u16),
     Tcp(Tcp),
@@ -39,21 +39,21 @@ pub enum Transport {
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub struct Tcp {
-    pub ports: (u16, u16),
-    pub sequence: u32,
-    pub acknowledgment: u32,
-    pub window: u16,
-    pub flags: u8,
+pub(crate) struct Tcp {
+    pub(crate) ports: (u16, u16),
+    pub(crate) sequence: u32,
+    pub(crate) acknowledgment: u32,
+    pub(crate) window: u16,
+    pub(crate) flags: u8,
 }
 
-pub const FIN: u8 = 1;
-pub const PSH: u8 = 8;
-pub const ACK: u8 = 16;
+pub(crate) const FIN: u8 = 1;
+pub(crate) const PSH: u8 = 8;
+pub(crate) const ACK: u8 = 16;
 
 impl Packet {
     /// The frame with every checksum complete.
-    pub fn frame(&self) -> Vec<u8> {
+    pub(crate) fn frame(&self) -> Vec<u8> {
         let mut frame = Vec::new();
         let step = PacketBuilder::ethernet2(self.macs.0.0, self.macs.1.0).ip(self.network());
         match (self.transport, self.addresses.0) {
@@ -74,7 +74,7 @@ impl Packet {
     }
 
     /// The frame with a transport checksum that only sums the pseudo-header, and the words beside it.
-    pub fn unfinished(&self) -> (Offload, Vec<u8>) {
+    pub(crate) fn unfinished(&self) -> (Offload, Vec<u8>) {
         let mut frame = self.frame();
         let (start, offset) = (self.transport_start(), self.checksum_offset());
         let length = frame.len() - start;
@@ -86,7 +86,7 @@ impl Packet {
     }
 
     /// The super-frame that stands for segments of `size` payload bytes.
-    pub fn super_frame(&self, size: u16) -> (Offload, Vec<u8>) {
+    pub(crate) fn super_frame(&self, size: u16) -> (Offload, Vec<u8>) {
         let (offload, frame) = self.unfinished();
         let gso = match (self.transport, self.addresses.0) {
             (Transport::Udp(..), _) => Gso::Udp,
@@ -98,7 +98,7 @@ impl Packet {
     }
 
     /// The segments that [`Packet::super_frame`] stands for, as its sender would have sent them.
-    pub fn segments(&self, size: u16) -> Vec<Packet> {
+    pub(crate) fn segments(&self, size: u16) -> Vec<Packet> {
         let count = self.payload.chunks(size.into()).len();
         let segment = |(place, payload): (usize, &[u8])| {
             let transport = match self.transport {
@@ -116,12 +116,12 @@ impl Packet {
     }
 
     /// The packet one hop later, on the link from `source` to `destination`.
-    pub fn hop(&self, source: Mac, destination: Mac) -> Packet {
+    pub(crate) fn hop(&self, source: Mac, destination: Mac) -> Packet {
         Packet { macs: (source, destination), ttl: self.ttl - 1, ..self.clone() }
     }
 
     /// Reads a whole frame; every length must be exact and every checksum right, an unfinished one the pseudo-header's.
-    pub fn read(offload: &Offload, frame: &[u8]) -> Packet {
+    pub(crate) fn read(offload: &Offload, frame: &[u8]) -> Packet {
         let sliced = SlicedPacket::from_ethernet(frame).expect("a whole frame");
         let macs = (Mac(frame[6..12].try_into().unwrap()), Mac(frame[..6].try_into().unwrap()));
         let (addresses, ttl, id, dont_fragment, network) = match sliced.net.as_ref().expect("an IP packet") {
@@ -155,7 +155,7 @@ impl Packet {
     }
 
     /// Where the transport header starts.
-    pub fn transport_start(&self) -> usize {
+    pub(crate) fn transport_start(&self) -> usize {
         if self.addresses.0.is_ipv4() { 34 } else { 54 }
     }
 
@@ -278,7 +278,7 @@ fn pseudo_sum(addresses: (IpAddr, IpAddr), protocol: u8, length: usize) -> u16 {
 }
 
 /// A broadcast question for `target` from the station `asker`.
-pub fn arp_request(asker: (Mac, Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
+pub(crate) fn arp_request(asker: (Mac, Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
     let arp = ArpEthIpv4Packet {
         operation: ArpOperation::REQUEST,
         sender_mac: asker.0.0,
@@ -292,7 +292,7 @@ pub fn arp_request(asker: (Mac, Ipv4Addr), target: Ipv4Addr) -> Vec<u8> {
 }
 
 /// A neighbour solicitation for `target`, to its solicited-node group.
-pub fn solicitation(asker: (Mac, Ipv6Addr), target: Ipv6Addr) -> Packet {
+pub(crate) fn solicitation(asker: (Mac, Ipv6Addr), target: Ipv6Addr) -> Packet {
     let [.., x, y, z] = target.octets();
     let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z]);
     let option = if asker.1.is_unspecified() { vec![] } else { [&[1, 1][..], &asker.0.0].concat() };

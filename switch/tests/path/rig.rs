@@ -6,59 +6,83 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use packet::{Burst, Mac, Offload, Prefix, Punt, Reason};
+use packet::view::Family;
+use packet::{Burst, Mac, Offload, Prefix, Punt, Reason, VNET_HEADER_LEN};
 use podswitch::config::Node;
 use podswitch::engine::slow_side::SlowSide;
 use podswitch::lane::{Lane, SlowEnds};
 use podswitch::path;
-use podswitch::port::{Abilities, Count, Link, Port, PortCounters, Wire};
-use podswitch::worker::PORT_BUDGET;
+use podswitch::port::{Abilities, Budget, Count, Link, Port, PortCounters, Wire};
 use podswitch::world::{World, fixed_routes, hop_of};
 use route_table::{NextHop, RouteTable};
 
-use crate::frames::Packet;
+use crate::frames::{ACK, Packet, Tcp, Transport};
 
 /// What is at the other end of a port.
 #[derive(Clone, Copy)]
-pub struct Station {
-    pub mtu: u16,
-    pub abilities: Abilities,
-    pub strict_mac: bool,
+pub(crate) struct Station {
+    pub(crate) mtu: u16,
+    pub(crate) abilities: Abilities,
+    pub(crate) strict_mac: bool,
 }
 
 /// A pod whose kernel takes super-frames and unfinished checksums.
-pub const ABLE: Station = Station { mtu: 1500, abilities: Abilities::ALL, strict_mac: false };
+pub(crate) const ABLE: Station = Station { mtu: 1500, abilities: Abilities::ALL, strict_mac: false };
 /// A pod that takes finished frames within its MTU and nothing else.
-pub const PLAIN: Station = Station {
+pub(crate) const PLAIN: Station = Station {
     abilities: Abilities { checksum: false, tso4: false, tso6: false, uso: false },
     ..ABLE
 };
 
 /// The host port's number.
-pub const HOST: u16 = 0;
-pub const ROUTER_V4: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
-pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, 1);
+pub(crate) const HOST: u16 = 0;
+pub(crate) const ROUTER_V4: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 1);
+pub(crate) const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, 1);
 
 /// Ethernet address of the station behind a port.
-pub fn mac(port: u16) -> Mac {
+pub(crate) fn mac(port: u16) -> Mac {
     Mac([2, 0, 0, 0, 0, port as u8])
 }
 
 /// IPv4 address of the pod behind a port.
-pub fn v4(port: u16) -> Ipv4Addr {
+pub(crate) fn v4(port: u16) -> Ipv4Addr {
     Ipv4Addr::new(10, 244, 1, port as u8)
 }
 
 /// IPv6 address of the pod behind a port.
-pub fn v6(port: u16) -> Ipv6Addr {
+pub(crate) fn v6(port: u16) -> Ipv6Addr {
     Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 1, port)
 }
 
-pub struct Rig {
-    pub world: World,
-    pub lane: Lane,
+/// A datagram from the pod behind one port to that behind another, as its kernel sends it.
+pub(crate) fn udp(family: Family, from: u16, to: u16, payload: usize) -> Packet {
+    Packet {
+        macs: (mac(from), Mac::GATEWAY),
+        addresses: match family {
+            Family::V4 => (v4(from).into(), v4(to).into()),
+            Family::V6 => (v6(from).into(), v6(to).into()),
+        },
+        ttl: 64,
+        id: if family == Family::V4 { 0xfffe } else { 0 },
+        dont_fragment: false,
+        transport: Transport::Udp(4000, 53),
+        payload: (0..payload).map(|place| (place + place / 251) as u8).collect(),
+    }
+}
+
+/// A TCP segment, otherwise the same.
+pub(crate) fn tcp(family: Family, from: u16, to: u16, payload: usize) -> Packet {
+    let tcp =
+        Tcp { ports: (40_000, 80), sequence: 0xffff_ff00, acknowledgment: 77, window: 1000, flags: ACK };
+    Packet { transport: Transport::Tcp(tcp), ..udp(family, from, to, payload) }
+}
+
+/// A switch in memory.
+pub(crate) struct Rig {
+    pub(crate) world: World,
+    pub(crate) lane: Lane,
     /// The slow path's clock.
-    pub now: Duration,
+    pub(crate) now: Duration,
     burst: Box<Burst>,
     routes: RouteTable,
     slow: SlowSide,
@@ -69,7 +93,7 @@ pub struct Rig {
 
 impl Rig {
     /// A switch with an able host port and `pods` behind the ports from 1 on.
-    pub fn new(pods: &[Station]) -> Rig {
+    pub(crate) fn new(pods: &[Station]) -> Rig {
         let node = Node {
             pod_ranges: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/64".parse().unwrap()],
             router_addresses: vec![ROUTER_V4.into(), ROUTER_V6.into()],
@@ -96,41 +120,51 @@ impl Rig {
     }
 
     /// Adds or changes a route.
-    pub fn route(&mut self, prefix: &str, hop: NextHop) {
+    pub(crate) fn route(&mut self, prefix: &str, hop: NextHop) {
         self.routes.insert(prefix.parse().unwrap(), hop).unwrap();
     }
 
     /// Puts a frame on the wire towards a port.
-    pub fn send(&mut self, port: u16, offload: &Offload, frame: &[u8]) {
-        assert!(self.wires[usize::from(port)].send(offload, frame), "the wire of port {port} is full");
+    pub(crate) fn send(&mut self, port: u16, offload: &Offload, frame: &[u8]) {
+        assert!(self.send_raw(port, &offload.bytes(), frame), "the wire of port {port} is full");
+    }
+
+    /// The same with any virtio header; false when the wire is full.
+    pub(crate) fn send_raw(&mut self, port: u16, header: &[u8; VNET_HEADER_LEN], frame: &[u8]) -> bool {
+        self.wires[usize::from(port)].send(header, frame)
     }
 
     /// One turn: a burst from every port, carried; the slow path's answers, departed. False when nothing came in.
-    pub fn turn(&mut self) -> bool {
+    pub(crate) fn turn(&mut self) -> bool {
         let received = self.path_turn();
-        self.slow.serve(&mut self.ends, &self.world, self.now);
+        self.serve();
         path::carry(&mut self.burst, &self.world, &mut self.lane);
         self.assert_conservation();
         received
     }
 
     /// The worker's half of a turn alone: punts stay in their mailbox.
-    pub fn path_turn(&mut self) -> bool {
+    pub(crate) fn path_turn(&mut self) -> bool {
         for port in self.world.ports.iter().flatten() {
-            port.receive(&mut self.burst, &mut self.lane.slots, &mut self.lane.spare, PORT_BUDGET);
+            port.receive(&mut self.burst, &mut self.lane.slots, &mut self.lane.spare, BUDGET);
         }
         let received = self.burst.len > 0;
         path::carry(&mut self.burst, &self.world, &mut self.lane);
         received
     }
 
+    /// The slow path's half: answers go to their mailbox.
+    pub(crate) fn serve(&mut self) {
+        self.slow.serve(&mut self.ends, &self.world, self.now);
+    }
+
     /// Turns until the wires have nothing more to give.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         while self.turn() {}
     }
 
     /// Sends complete frames by one port and settles.
-    pub fn pass(&mut self, port: u16, packets: &[Packet]) {
+    pub(crate) fn pass(&mut self, port: u16, packets: &[Packet]) {
         for packet in packets {
             self.send(port, &Offload::default(), &packet.frame());
         }
@@ -138,39 +172,39 @@ impl Rig {
     }
 
     /// Calls `with` on every frame that left by a port since the last call.
-    pub fn drain(&mut self, port: u16, mut with: impl FnMut(Offload, &[u8])) {
+    pub(crate) fn drain(&mut self, port: u16, mut with: impl FnMut(Offload, &[u8])) {
         while self.wires[usize::from(port)].receive(&mut with).is_some() {}
     }
 
     /// The frames that left by a port.
-    pub fn take_frames(&mut self, port: u16) -> Vec<(Offload, Vec<u8>)> {
+    pub(crate) fn take_frames(&mut self, port: u16) -> Vec<(Offload, Vec<u8>)> {
         let mut frames = Vec::new();
         self.drain(port, |offload, frame| frames.push((offload, frame.to_vec())));
         frames
     }
 
     /// The packets that left by a port, every checksum verified.
-    pub fn take(&mut self, port: u16) -> Vec<Packet> {
+    pub(crate) fn take(&mut self, port: u16) -> Vec<Packet> {
         self.take_frames(port).iter().map(|(offload, frame)| Packet::read(offload, frame)).collect()
     }
 
     /// True when nothing left by any port since it was last looked at.
-    pub fn is_silent(&mut self) -> bool {
+    pub(crate) fn is_silent(&mut self) -> bool {
         (0..self.wires.len() as u16).all(|port| self.take_frames(port).is_empty())
     }
 
-    pub fn count(&self, port: u16, what: Count) -> u64 {
+    pub(crate) fn count(&self, port: u16, what: Count) -> u64 {
         self.port(port).counters.get(what)
     }
 
     /// The drops of packets that entered by a port, those that happened.
-    pub fn dropped(&self, port: u16) -> Vec<(Reason, u64)> {
+    pub(crate) fn dropped(&self, port: u16) -> Vec<(Reason, u64)> {
         let counted = Reason::ALL.iter().map(|&reason| (reason, self.port(port).counters.dropped(reason)));
         counted.filter(|(_, count)| *count > 0).collect()
     }
 
     /// The punts of packets that entered by a port, those that happened.
-    pub fn punted(&self, port: u16) -> Vec<(Punt, u64)> {
+    pub(crate) fn punted(&self, port: u16) -> Vec<(Punt, u64)> {
         let counted = Punt::ALL.iter().map(|&why| (why, self.port(port).counters.punted(why)));
         counted.filter(|(_, count)| *count > 0).collect()
     }
@@ -179,7 +213,7 @@ impl Rig {
         self.world.port(number).expect("a port of the rig")
     }
 
-    pub fn assert_conservation(&self) {
+    pub(crate) fn assert_conservation(&self) {
         let (mut entered, mut left) = (0, 0);
         for port in self.world.ports.iter().flatten() {
             let counters = &port.counters;
@@ -215,4 +249,6 @@ fn port(number: u16, station: Station) -> (Port, Wire) {
 }
 
 /// Frames under way on one wire.
-pub const WIRE_FRAMES: usize = 512;
+pub(crate) const WIRE_FRAMES: usize = 512;
+/// What a port may give per turn.
+const BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };

@@ -17,39 +17,39 @@ use host::{Family, Namespace, Sysctl, TemporaryNamespace};
 use tempfile::TempDir;
 
 /// A node with a switch; both end with this.
-pub struct Rig {
-    pub node: TemporaryNamespace,
+pub(crate) struct Rig {
+    pub(crate) node: TemporaryNamespace,
     folder: TempDir,
     switch: Option<Child>,
 }
 
 /// A pod's namespace, with the addresses the pod has once it is joined.
-pub struct Pod {
+pub(crate) struct Pod {
     namespace: TemporaryNamespace,
     number: u8,
 }
 
 /// What a program printed on both outputs, and whether it succeeded.
-pub struct Said {
-    pub text: String,
-    pub success: bool,
+pub(crate) struct Said {
+    pub(crate) text: String,
+    pub(crate) success: bool,
 }
 
 impl Rig {
     /// A node with a running switch.
-    pub fn new() -> Rig {
+    pub(crate) fn new() -> Rig {
         Rig::with("")
     }
 
     /// The same with more lines of configuration.
-    pub fn with(configuration: &str) -> Rig {
+    pub(crate) fn with(configuration: &str) -> Rig {
         let mut rig = Rig::stopped(configuration);
         rig.start();
         rig
     }
 
     /// A node whose switch was never started.
-    pub fn stopped(configuration: &str) -> Rig {
+    pub(crate) fn stopped(configuration: &str) -> Rig {
         let node = namespace("psw-node");
         for setting in [Sysctl::net(&["ipv4", "ip_forward"]), Sysctl::interface(Family::V6, "all", "forwarding")] {
             node.run(|| setting.unwrap().write(0)).unwrap().unwrap();
@@ -63,7 +63,7 @@ impl Rig {
     }
 
     /// Starts the switch and waits until it answers.
-    pub fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = Command::new(PODSWITCH);
         command.arg("run").arg("--config").arg(self.configuration());
@@ -78,7 +78,7 @@ impl Rig {
     }
 
     /// Ends the switch as nothing else does: without a word.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut switch) = self.switch.take() {
             switch.kill().unwrap();
             switch.wait().unwrap();
@@ -86,53 +86,53 @@ impl Rig {
     }
 
     /// Waits until the switch has ended by itself; true when it says that all went well.
-    pub fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         let status = until("the end of the switch", || self.switch.as_mut().unwrap().try_wait().unwrap());
         self.switch = None;
         status.success()
     }
 
     /// The switch's process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.switch.as_ref().unwrap().id()
     }
 
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         Client::new(self.state_dir().join("control.sock")).timeout(PATIENCE)
     }
 
-    pub fn state_dir(&self) -> PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
-    pub fn configuration(&self) -> PathBuf {
+    pub(crate) fn configuration(&self) -> PathBuf {
         self.folder.path().join("node.toml")
     }
 
     /// A new pod, joined.
-    pub fn pod(&self, number: u8) -> Pod {
+    pub(crate) fn pod(&self, number: u8) -> Pod {
         let pod = Pod::new(number);
         self.join(&pod);
         pod
     }
 
     /// The same with another MTU than the switch's.
-    pub fn pod_with_mtu(&self, number: u8, mtu: u16) -> Pod {
+    pub(crate) fn pod_with_mtu(&self, number: u8, mtu: u16) -> Pod {
         let pod = Pod::new(number);
         self.client().attach(Attach { mtu: Some(Mtu::try_from(mtu).unwrap()), ..pod.attach() }).unwrap();
         pod
     }
 
-    pub fn join(&self, pod: &Pod) -> Attached {
+    pub(crate) fn join(&self, pod: &Pod) -> Attached {
         self.client().attach(pod.attach()).unwrap()
     }
 
-    pub fn detach(&self, pod: &Pod) -> Detached {
+    pub(crate) fn detach(&self, pod: &Pod) -> Detached {
         self.client().detach(pod.detach()).unwrap()
     }
 
     /// Waits until nothing is in flight and says where every packet went; that they do not add up is a failure.
-    pub fn settled(&self) -> DropsView {
+    pub(crate) fn settled(&self) -> DropsView {
         until("a balance of packets", || {
             let drops = self.client().drops().unwrap();
             let came = drops.received + drops.injected;
@@ -142,7 +142,7 @@ impl Rig {
     }
 
     /// Runs the binary in the node with these arguments.
-    pub fn podswitch(&self, arguments: &str) -> Said {
+    pub(crate) fn podswitch(&self, arguments: &str) -> Said {
         call(&self.node, &format!("{PODSWITCH} {arguments}"))
     }
 
@@ -162,23 +162,23 @@ impl Drop for Rig {
 
 impl Pod {
     /// A pod that is not joined yet.
-    pub fn new(number: u8) -> Pod {
+    pub(crate) fn new(number: u8) -> Pod {
         Pod { namespace: namespace("psw-pod"), number }
     }
 
-    pub fn v4(&self) -> IpAddr {
+    pub(crate) fn v4(&self) -> IpAddr {
         address_v4(self.number)
     }
 
-    pub fn v6(&self) -> IpAddr {
+    pub(crate) fn v6(&self) -> IpAddr {
         address_v6(self.number)
     }
 
-    pub fn addresses(&self) -> [IpAddr; 2] {
+    pub(crate) fn addresses(&self) -> [IpAddr; 2] {
         [self.v4(), self.v6()]
     }
 
-    pub fn attach(&self) -> Attach {
+    pub(crate) fn attach(&self) -> Attach {
         Attach {
             name: format!("pod-{}", self.number).parse().unwrap(),
             netns: self.namespace.name().parse().unwrap(),
@@ -190,7 +190,7 @@ impl Pod {
         }
     }
 
-    pub fn detach(&self) -> Detach {
+    pub(crate) fn detach(&self) -> Detach {
         Detach { name: self.attach().name, origin: Origin::Cli, force: false }
     }
 }
@@ -206,35 +206,35 @@ impl Deref for Pod {
 impl Said {
     /// Fails unless `words` were said.
     #[track_caller]
-    pub fn has(&self, words: &str) -> &Said {
+    pub(crate) fn has(&self, words: &str) -> &Said {
         assert!(self.text.contains(words), "'{words}' is not in\n{}", self.text);
         self
     }
 }
 
 /// An address of the node's IPv4 range.
-pub fn address_v4(number: u8) -> IpAddr {
+pub(crate) fn address_v4(number: u8) -> IpAddr {
     [10, 244, 0, number].into()
 }
 
 /// An address of the node's IPv6 range.
-pub fn address_v6(number: u8) -> IpAddr {
+pub(crate) fn address_v6(number: u8) -> IpAddr {
     [0xfd00, 0x10, 0x244, 0, 0, 0, 0, u16::from(number)].into()
 }
 
-pub fn namespace(prefix: &str) -> TemporaryNamespace {
+pub(crate) fn namespace(prefix: &str) -> TemporaryNamespace {
     TemporaryNamespace::new(prefix).unwrap_or_else(|error| panic!("this test needs root: {error}"))
 }
 
 /// Runs a program, its words separated by spaces, inside a namespace.
 #[track_caller]
-pub fn call(namespace: &Namespace, line: &str) -> Said {
+pub(crate) fn call(namespace: &Namespace, line: &str) -> Said {
     feed(namespace, line, "")
 }
 
 /// The same with `input` on its standard input.
 #[track_caller]
-pub fn feed(namespace: &Namespace, line: &str, input: &str) -> Said {
+pub(crate) fn feed(namespace: &Namespace, line: &str, input: &str) -> Said {
     let mut command = Command::new("timeout");
     command.args(["-k", "1", "30"]).args(line.split_whitespace()).env("LC_ALL", "C");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -252,7 +252,7 @@ pub fn feed(namespace: &Namespace, line: &str, input: &str) -> Said {
 
 /// What a program says that must succeed.
 #[track_caller]
-pub fn must(namespace: &Namespace, line: &str) -> Said {
+pub(crate) fn must(namespace: &Namespace, line: &str) -> Said {
     let said = call(namespace, line);
     assert!(said.success, "`{line}`:\n{}", said.text);
     said
@@ -260,7 +260,7 @@ pub fn must(namespace: &Namespace, line: &str) -> Said {
 
 /// Waits, within bounds, until `look` finds something.
 #[track_caller]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
@@ -272,13 +272,13 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 /// Links, addresses, routes and neighbours of a namespace, as ip(8) shows them.
-pub fn picture(namespace: &Namespace) -> String {
+pub(crate) fn picture(namespace: &Namespace) -> String {
     let looks = ["-o link", "-o address", "-4 route show table all", "-6 route show table all", "neighbor"];
     looks.map(|look| must(namespace, &format!("ip {look}")).text).concat()
 }
 
 /// Every readable setting below `net.ipv4` and `net.ipv6`.
-pub fn settings(namespace: &Namespace) -> Vec<(PathBuf, String)> {
+pub(crate) fn settings(namespace: &Namespace) -> Vec<(PathBuf, String)> {
     let read = || ["/proc/sys/net/ipv4", "/proc/sys/net/ipv6"].map(|folder| settings_below(Path::new(folder))).concat();
     namespace.run(read).unwrap()
 }
@@ -296,8 +296,8 @@ fn settings_below(folder: &Path) -> Vec<(PathBuf, String)> {
 }
 
 /// The switch's default gateways of pods.
-pub const GATEWAY_V4: &str = "169.254.1.1";
-pub const GATEWAY_V6: &str = "fe80::ecee:eeff:feee:eeee";
+pub(crate) const GATEWAY_V4: &str = "169.254.1.1";
+pub(crate) const GATEWAY_V6: &str = "fe80::ecee:eeff:feee:eeee";
 /// What is waited for takes milliseconds on an idle machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 const PODSWITCH: &str = env!("CARGO_BIN_EXE_podswitch");

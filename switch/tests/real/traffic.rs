@@ -10,7 +10,7 @@ use crate::rig::{PATIENCE, Pod, until};
 
 /// A datagram socket inside a namespace; a receive ends after [`PATIENCE`].
 #[track_caller]
-pub fn udp(namespace: &Namespace, address: IpAddr, port: u16) -> UdpSocket {
+pub(crate) fn udp(namespace: &Namespace, address: IpAddr, port: u16) -> UdpSocket {
     let socket = namespace.run(|| UdpSocket::bind((address, port))).unwrap().unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket
@@ -18,7 +18,7 @@ pub fn udp(namespace: &Namespace, address: IpAddr, port: u16) -> UdpSocket {
 
 /// The next datagram and who sent it.
 #[track_caller]
-pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+pub(crate) fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
     let mut bytes = vec![0; 65_536];
     let (length, from) = socket.recv_from(&mut bytes).expect("a datagram should have come");
     bytes.truncate(length);
@@ -26,20 +26,20 @@ pub fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
 }
 
 /// Datagrams that wait to be received.
-pub fn waiting(socket: &UdpSocket) -> usize {
+pub(crate) fn waiting(socket: &UdpSocket) -> usize {
     socket.set_nonblocking(true).unwrap();
     let count = std::iter::from_fn(|| socket.recv_from(&mut [0; 1]).ok()).count();
     socket.set_nonblocking(false).unwrap();
     count
 }
 
-pub fn listen(namespace: &Namespace, address: IpAddr, port: u16) -> TcpListener {
+pub(crate) fn listen(namespace: &Namespace, address: IpAddr, port: u16) -> TcpListener {
     namespace.run(|| TcpListener::bind((address, port))).unwrap().unwrap()
 }
 
 /// A connection from a namespace to `to`, which `listener` gets: the caller's end, then the listener's.
 #[track_caller]
-pub fn connect(from: &Namespace, to: SocketAddr, listener: &TcpListener) -> (TcpStream, TcpStream) {
+pub(crate) fn connect(from: &Namespace, to: SocketAddr, listener: &TcpListener) -> (TcpStream, TcpStream) {
     listener.set_nonblocking(true).unwrap();
     let caller = from.run(|| TcpStream::connect_timeout(&to, PATIENCE)).unwrap();
     let caller = caller.unwrap_or_else(|error| panic!("connecting to {to}: {error}"));
@@ -57,14 +57,14 @@ pub fn connect(from: &Namespace, to: SocketAddr, listener: &TcpListener) -> (Tcp
 
 /// A connection between two pods, to `address` of the second.
 #[track_caller]
-pub fn connection(from: &Pod, to: &Pod, address: IpAddr) -> (TcpStream, TcpStream) {
+pub(crate) fn connection(from: &Pod, to: &Pod, address: IpAddr) -> (TcpStream, TcpStream) {
     let listener = listen(to, address, 7000);
     connect(from, (address, 7000).into(), &listener)
 }
 
 /// Sends `length` bytes, and a bit, both ways at once; fails unless both ends hear what the other said, and its end.
 #[track_caller]
-pub fn exchange((one, other): &(TcpStream, TcpStream), length: usize) {
+pub(crate) fn exchange((one, other): &(TcpStream, TcpStream), length: usize) {
     let ends = [(one, 1), (other, 2)];
     thread::scope(|scope| {
         for (stream, seed) in ends {
@@ -75,7 +75,7 @@ pub fn exchange((one, other): &(TcpStream, TcpStream), length: usize) {
 }
 
 /// Sends a stream one way, and its end.
-pub fn send(mut stream: &TcpStream, seed: u64, length: usize) {
+fn send(mut stream: &TcpStream, seed: u64, length: usize) {
     let mut blocks = Blocks::new(seed);
     for _ in 0..=length / BLOCK {
         stream.write_all(blocks.next()).expect("the stream should be taken");
@@ -84,7 +84,7 @@ pub fn send(mut stream: &TcpStream, seed: u64, length: usize) {
 }
 
 /// Hears what [`send`] said, to its end.
-pub fn expect(mut stream: &TcpStream, seed: u64, length: usize) {
+fn expect(mut stream: &TcpStream, seed: u64, length: usize) {
     let mut blocks = Blocks::new(seed);
     let mut heard = vec![0; BLOCK];
     for number in 0..=length / BLOCK {
@@ -122,4 +122,4 @@ impl Blocks {
 /// A prime.
 const BLOCK: usize = 65_521;
 /// One mebibyte.
-pub const MIB: usize = 1 << 20;
+pub(crate) const MIB: usize = 1 << 20;

@@ -1,0 +1,118 @@
+//! A turn allocates nothing: a counting allocator watches a thousand turns of mixed traffic.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::time::Duration;
+
+use packet::view::Family;
+use packet::{Offload, Punt, Reason};
+use podswitch::port::Count;
+
+use frames::{Packet, arp_request};
+use rig::{ABLE, PLAIN, Rig, Station, mac, tcp, udp, v4};
+
+#[allow(dead_code, reason = "the path tests read more of it")]
+#[path = "path/frames.rs"]
+mod frames;
+#[allow(dead_code, reason = "the path tests use more of it")]
+#[path = "path/rig.rs"]
+mod rig;
+
+const TURNS: usize = 1_000;
+
+#[test]
+fn a_turn_allocates_nothing() {
+    let small = Station { mtu: 1300, ..PLAIN };
+    let mut rig = Rig::new(&[ABLE, PLAIN, ABLE, small]);
+    let traffic = traffic();
+    for _ in 0..TURNS / 10 {
+        turn(&mut rig, &traffic);
+    }
+    let allocations = (0..TURNS).map(|_| turn(&mut rig, &traffic)).sum::<u64>();
+    assert_eq!(allocations, 0);
+    // All of it was in play.
+    let happened = |count: u64| count >= TURNS as u64;
+    assert!(happened(rig.count(2, Count::Cut)) && happened(rig.count(3, Count::Joined)));
+    assert!(happened(rig.count(2, Count::Sent)) && happened(rig.count(1, Count::Answered)));
+    for why in [Punt::Arp, Punt::TtlExceeded, Punt::Fragment] {
+        assert!(rig.punted(1).iter().any(|&(seen, count)| seen == why && happened(count)), "{why:?}");
+    }
+    assert!(rig.dropped(1).iter().any(|&(seen, count)| seen == Reason::SpoofedSource && happened(count)));
+}
+
+#[test]
+fn an_allocation_is_seen() {
+    assert_eq!(allocations(|| drop(black_box(Box::new(1)))), 1);
+    assert_eq!(allocations(|| drop(black_box(vec![0_u8; 10]))), 1);
+    assert_eq!(allocations(|| drop(black_box(1))), 0);
+}
+
+/// A burst by port 1 and another by port 2: forwarded, cut, joined, completed, dropped, punted.
+fn traffic() -> Vec<(u16, Offload, Vec<u8>)> {
+    let mut traffic = Vec::new();
+    let finished = |packet: &Packet| (1, Offload::default(), packet.frame());
+    for family in [Family::V4, Family::V6] {
+        let (offload, frame) = tcp(family, 1, 2, 20_000).super_frame(1400);
+        traffic.push((1, offload, frame.clone()));
+        let (offload, frame) = tcp(family, 1, 3, 20_000).super_frame(1400);
+        traffic.push((1, offload, frame));
+        let (offload, frame) = udp(family, 1, 2, 500).unfinished();
+        traffic.push((1, offload, frame));
+        traffic.extend(tcp(family, 2, 3, 8 * 1400).segments(1400).iter().map(|one| (2, Offload::default(), one.frame())));
+        traffic.push(finished(&udp(family, 1, 3, 64)));
+        traffic.push(finished(&Packet { ttl: 1, ..udp(family, 1, 3, 64) }));
+        let spoofed = udp(family, 3, 2, 64);
+        traffic.push(finished(&spoofed));
+    }
+    traffic.push(finished(&udp(Family::V4, 1, 4, 1400)));
+    traffic.push((1, Offload::default(), arp_request((mac(1), v4(1)), v4(2))));
+    traffic
+}
+
+/// One turn; the allocations of its path, not of the slow path.
+fn turn(rig: &mut Rig, traffic: &[(u16, Offload, Vec<u8>)]) -> u64 {
+    for (port, offload, frame) in traffic {
+        rig.send(*port, offload, frame);
+    }
+    rig.now += Duration::from_secs(1);
+    let allocations = allocations(|| drop(rig.path_turn()));
+    rig.serve();
+    rig.assert_conservation();
+    for port in 0..=4 {
+        rig.drain(port, |_, _| {});
+    }
+    allocations
+}
+
+/// How often this thread allocates during `work`.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.get();
+    work();
+    ALLOCATIONS.get() - before
+}
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The system's allocator, counting.
+struct Counting;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[allow(unsafe_code, reason = "an allocator is an unsafe trait")]
+// SAFETY: every call goes to the system's allocator as it came; counting allocates nothing itself.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        // SAFETY: the caller keeps the contract of `alloc`, which is the system allocator's too.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: `pointer` came from `alloc` above with this layout, and so from the system's allocator.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}

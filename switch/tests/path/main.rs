@@ -1,0 +1,13 @@
+//! The whole path over wires in memory: frames in, frames out, and conservation after every turn.
+
+mod answers;
+mod any_bytes;
+mod drops;
+mod form;
+mod forward;
+mod frames;
+mod limits;
+mod random;
+mod returns;
+mod rig;
+mod tcp_hosts;
