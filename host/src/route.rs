@@ -60,6 +60,8 @@ pub enum RouteKind {
     Unreachable,
     /// Dropped in silence.
     Blackhole,
+    /// Taken in: the destination is this host's own. The kernel makes these of addresses.
+    Local,
 }
 
 /// How far away an IPv4 destination is.
@@ -120,6 +122,7 @@ impl fmt::Display for Route {
             RouteKind::Unicast => {}
             RouteKind::Unreachable => f.write_str("unreachable ")?,
             RouteKind::Blackhole => f.write_str("blackhole ")?,
+            RouteKind::Local => f.write_str("local ")?,
         }
         write!(f, "{}", self.prefix)?;
         if let Some(via) = self.via {
@@ -186,6 +189,7 @@ impl Route {
                 RouteKind::Unicast => RouteType::Unicast,
                 RouteKind::Unreachable => RouteType::Unreachable,
                 RouteKind::Blackhole => RouteType::BlackHole,
+                RouteKind::Local => RouteType::Local,
             },
             flags: if self.onlink { RouteFlags::Onlink } else { RouteFlags::empty() },
             ..RouteHeader::default()
@@ -217,6 +221,7 @@ impl Route {
             RouteType::Unicast => RouteKind::Unicast,
             RouteType::Unreachable => RouteKind::Unreachable,
             RouteType::BlackHole => RouteKind::Blackhole,
+            RouteType::Local => RouteKind::Local,
             _ => return None,
         };
         let all = match header.address_family {
@@ -236,7 +241,7 @@ impl Route {
             route.take(attribute, header.destination_prefix_length)?;
         }
         // IPv6 lists its refusing routes as going by the loopback.
-        route.link = route.link.filter(|_| kind == RouteKind::Unicast);
+        route.link = route.link.filter(|_| matches!(kind, RouteKind::Unicast | RouteKind::Local));
         Some(route)
     }
 

@@ -11,11 +11,16 @@
 //!
 //! Until a TAP is made persistent, closing it removes it with all that hangs on it: that is the undo of every step here.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use control::{InterfaceName, Mtu};
-use host::{Address, Error, Family, LinkChange, Namespace, Neighbor, Netlink, Route, Scope, Sysctl, Tap, TapOptions};
+use host::{
+    Address, Error, Family, LinkChange, Namespace, Neighbor, Netlink, Route, RouteKind, Scope, Sysctl, Tap, TapOptions,
+};
 use ipnet::IpNet;
 use packet::{Mac, Prefix};
 
@@ -30,7 +35,10 @@ pub fn pod(endpoint: &Endpoint, namespace: &Namespace, scratch: &str) -> Result<
     let tap = Tap::open(&TapOptions::new(scratch))?;
     let mut own = Netlink::open()?;
     let link = own.link(scratch)?;
-    own.change_link(link.index, &LinkChange { mac: Some(endpoint.mac), mtu: Some(mtu(endpoint.mtu)), ..Default::default() })?;
+    own.change_link(
+        link.index,
+        &LinkChange { mac: Some(endpoint.mac), mtu: Some(mtu(endpoint.mtu)), ..Default::default() },
+    )?;
     let (name, place) = (endpoint.interface.as_str(), Some(namespace.as_fd()));
     own.change_link(link.index, &LinkChange { name: Some(name), namespace: place, ..Default::default() })?;
 
@@ -48,6 +56,7 @@ pub fn pod(endpoint: &Endpoint, namespace: &Namespace, scratch: &str) -> Result<
         }
         pod.add_route(&Route::via(everything(gateway), gateway, index))?;
     }
+    wait_until_in_use(&mut pod, endpoint)?;
     Ok(tap)
 }
 
@@ -118,6 +127,23 @@ fn own_address(netlink: &mut Netlink, link: u32, address: IpAddr) -> Result<(), 
     netlink.add_address(&Address { no_dad: address.is_ipv6(), ..Address::new(link, IpNet::from(address)) })
 }
 
+/// The kernel takes an IPv6 address into use by work it does later: until then it refuses what arrives for it.
+fn wait_until_in_use(pod: &mut Netlink, endpoint: &Endpoint) -> Result<(), Error> {
+    let start = Instant::now();
+    loop {
+        let routes = pod.routes()?;
+        let is_in_use = |address: IpAddr| {
+            routes.iter().any(|route| route.kind == RouteKind::Local && route.prefix == Prefix::host(address))
+        };
+        let Some(late) = endpoint.addresses.iter().find(|address| !is_in_use(address.get())) else { return Ok(()) };
+        if start.elapsed() > IN_USE_WITHIN {
+            let source = ErrorKind::TimedOut.into();
+            return Err(Error::Call { call: "taking an address into use", object: late.to_string(), source });
+        }
+        thread::sleep(IN_USE_LOOK);
+    }
+}
+
 fn everything(of: IpAddr) -> Prefix {
     let zero = if of.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
     Prefix::new(zero, 0).expect("zero has no host bits")
@@ -131,9 +157,14 @@ fn mtu(mtu: Mtu) -> u32 {
     mtu.get().into()
 }
 
-/// What the host port needs of the kernel, on its own device only.
+/// What the host port needs of the kernel, on its own device only. The switch's ICMP errors come from the router
+/// address, which is the host's own (`accept_local`). While no switch holds the device its routes do not count, so that
+/// the unreachable ones behind them answer (`ignore_routes_with_linkdown`).
 const HOST_SYSCTLS: &[(Family, &str, &str)] = &[
     (Family::V4, "forwarding", "1"),
+    (Family::V4, "accept_local", "1"),
+    (Family::V4, "ignore_routes_with_linkdown", "1"),
+    (Family::V6, "ignore_routes_with_linkdown", "1"),
     (Family::V4, "rp_filter", "0"),
     (Family::V4, "send_redirects", "0"),
     (Family::V4, "accept_redirects", "0"),
@@ -146,3 +177,7 @@ const HOST_SYSCTLS: &[(Family, &str, &str)] = &[
 
 /// The kernel takes the lowest metric: this one stands behind every other route.
 const METRIC_WORST: u32 = u32::MAX;
+
+/// Within microseconds on an idle machine; the bound is for one that is not.
+const IN_USE_WITHIN: Duration = Duration::from_secs(2);
+const IN_USE_LOOK: Duration = Duration::from_micros(200);

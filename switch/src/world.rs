@@ -93,13 +93,7 @@ impl Adjacency {
 
     /// The adjacency of the station behind `port`.
     pub fn to(port: &Port) -> Self {
-        Adjacency {
-            hop: Hop::Forward,
-            port: port.number,
-            mtu: port.mtu,
-            destination: port.mac,
-            source: port.gateway,
-        }
+        Adjacency { hop: Hop::Forward, port: port.number, mtu: port.mtu, destination: port.mac, source: port.gateway }
     }
 }
 

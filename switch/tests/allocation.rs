@@ -1,5 +1,7 @@
 //! A turn allocates nothing: a counting allocator watches a thousand turns of mixed traffic.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
@@ -45,7 +47,7 @@ fn a_turn_allocates_nothing() {
 fn an_allocation_is_seen() {
     assert_eq!(allocations(|| drop(black_box(Box::new(1)))), 1);
     assert_eq!(allocations(|| drop(black_box(vec![0_u8; 10]))), 1);
-    assert_eq!(allocations(|| drop(black_box(1))), 0);
+    assert_eq!(allocations(|| assert!(black_box(true))), 0);
 }
 
 /// A burst by port 1 and another by port 2: forwarded, cut, joined, completed, dropped, punted.
@@ -59,7 +61,8 @@ fn traffic() -> Vec<(u16, Offload, Vec<u8>)> {
         traffic.push((1, offload, frame));
         let (offload, frame) = udp(family, 1, 2, 500).unfinished();
         traffic.push((1, offload, frame));
-        traffic.extend(tcp(family, 2, 3, 8 * 1400).segments(1400).iter().map(|one| (2, Offload::default(), one.frame())));
+        traffic
+            .extend(tcp(family, 2, 3, 8 * 1400).segments(1400).iter().map(|one| (2, Offload::default(), one.frame())));
         traffic.push(finished(&udp(family, 1, 3, 64)));
         traffic.push(finished(&Packet { ttl: 1, ..udp(family, 1, 3, 64) }));
         let spoofed = udp(family, 3, 2, 64);
@@ -76,7 +79,7 @@ fn turn(rig: &mut Rig, traffic: &[(u16, Offload, Vec<u8>)]) -> u64 {
         rig.send(*port, offload, frame);
     }
     rig.now += Duration::from_secs(1);
-    let allocations = allocations(|| drop(rig.path_turn()));
+    let allocations = allocations(|| assert!(rig.path_turn(), "something was received"));
     rig.serve();
     rig.assert_conservation();
     for port in 0..=4 {

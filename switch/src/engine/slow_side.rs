@@ -33,12 +33,7 @@ impl SlowSide {
             router_v6: routers.iter().find_map(v6),
             ..slow::Config::default()
         };
-        SlowSide {
-            slow: SlowPath::new(config),
-            answers: Vec::new(),
-            outcomes: [0; Outcome::COUNT],
-            unsent: 0,
-        }
+        SlowSide { slow: SlowPath::new(config), answers: Vec::new(), outcomes: [0; Outcome::COUNT], unsent: 0 }
     }
 
     /// Answers what waits in the worker's mailbox, a bounded number; true when answers were sent and it should wake.

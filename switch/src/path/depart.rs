@@ -16,7 +16,7 @@
 use std::io::IoSlice;
 
 use packet::{
-    BURST, Burst, ChecksumForm, Cut, Gso, Group, HEADERS_MAX, Join, JoinKinds, MEMBERS_MAX, Offload, Punt, Reason,
+    BURST, Burst, ChecksumForm, Cut, Group, Gso, HEADERS_MAX, Join, JoinKinds, MEMBERS_MAX, Offload, Punt, Reason,
     Slots, VNET_HEADER_LEN, complete_checksum,
 };
 
@@ -34,7 +34,7 @@ pub struct Departures {
 
 impl Departures {
     /// All the memory it will ever need.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Departures { join: Join::new(), order: [0; BURST], departing: 0 }
     }
 }

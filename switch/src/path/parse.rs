@@ -167,7 +167,8 @@ fn consumed_icmpv6(head: &[u8], parsed: &Parsed) -> Result<(), Exit> {
     }
 }
 
-/// Holds the virtio header against the frame: offsets inside it, super-frame type and protocol in agreement.
+/// Holds the virtio header against the frame: offsets inside it, super-frame type and protocol in agreement. A checksum
+/// to be completed lies behind the IP headers: completing it must not change what was checked, the source address.
 #[inline]
 fn offload(header: &[u8], mut parsed: Parsed) -> Result<Parsed, Exit> {
     if header[0] & 1 == 0 && header[1] == 0 {
@@ -176,8 +177,9 @@ fn offload(header: &[u8], mut parsed: Parsed) -> Result<Parsed, Exit> {
     let bad = Exit::drop(Reason::BadOffload);
     let header = header.try_into().expect("the caller took a header's length");
     let offload = Offload::parse(header).map_err(|_| bad)?;
-    let field_end = usize::from(offload.csum_start) + usize::from(offload.csum_offset) + 2;
-    if offload.needs_csum && (field_end > parsed.length.min(SMALL_LEN) || usize::from(offload.csum_start) < ETHERNET_LEN) {
+    let start = usize::from(offload.csum_start);
+    let field_end = start + usize::from(offload.csum_offset) + 2;
+    if offload.needs_csum && (start < parsed.transport || field_end > parsed.length.min(SMALL_LEN)) {
         return Err(bad);
     }
     let family = parsed.shape & shape::V6;
@@ -188,7 +190,7 @@ fn offload(header: &[u8], mut parsed: Parsed) -> Result<Parsed, Exit> {
         Gso::Udp => (PROTOCOL_UDP, UDP_LEN, true),
     };
     let whole = parsed.transport + header_len < parsed.length.min(SMALL_LEN);
-    let aligned = offload.needs_csum && usize::from(offload.csum_start) == parsed.transport;
+    let aligned = offload.needs_csum && start == parsed.transport;
     let unfragmented = parsed.shape & shape::FRAGMENT == 0;
     if !(fits && whole && aligned && unfragmented && protocol == parsed.protocol && offload.gso_size > 0) {
         return Err(bad);

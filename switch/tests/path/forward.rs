@@ -79,7 +79,8 @@ fn the_longest_prefix_decides_and_a_changed_route_counts_at_once() {
     rig.route("198.51.100.128/25", hop_of(3));
     rig.route("198.51.100.200/32", BLACKHOLE);
     rig.pass(1, &[to("198.51.100.1"), to("198.51.100.129"), to("198.51.100.200"), to("198.51.101.1")]);
-    let destinations = |packets: Vec<Packet>| packets.iter().map(|packet| packet.addresses.1.to_string()).collect::<Vec<_>>();
+    let destinations =
+        |packets: Vec<Packet>| packets.iter().map(|packet| packet.addresses.1.to_string()).collect::<Vec<_>>();
     assert_eq!(destinations(rig.take(2)), ["198.51.100.1"]);
     assert_eq!(destinations(rig.take(3)), ["198.51.100.129"]);
     assert_eq!(destinations(rig.take(HOST)), ["198.51.101.1"]);

@@ -80,8 +80,7 @@ impl Packet {
         let length = frame.len() - start;
         let field = start + usize::from(offset);
         frame[field..field + 2].copy_from_slice(&pseudo_sum(self.addresses, self.protocol(), length).to_be_bytes());
-        let offload =
-            Offload { needs_csum: true, csum_start: start as u16, csum_offset: offset, ..Offload::default() };
+        let offload = Offload { needs_csum: true, csum_start: start as u16, csum_offset: offset, ..Offload::default() };
         (offload, frame)
     }
 
@@ -221,8 +220,12 @@ fn read_transport<'a>(
             assert_eq!(usize::from(udp.length()), after_ip.len(), "UDP length");
             let (header, payload) = (udp.to_header(), udp.payload());
             let complete = match addresses {
-                (IpAddr::V4(from), IpAddr::V4(to)) => header.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload),
-                (IpAddr::V6(from), IpAddr::V6(to)) => header.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload),
+                (IpAddr::V4(from), IpAddr::V4(to)) => {
+                    header.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload)
+                }
+                (IpAddr::V6(from), IpAddr::V6(to)) => {
+                    header.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload)
+                }
                 _ => unreachable!("one header has addresses of one family"),
             };
             (Transport::Udp(udp.source_port(), udp.destination_port()), udp.checksum(), complete.unwrap(), payload)
@@ -230,8 +233,12 @@ fn read_transport<'a>(
         Some(TransportSlice::Tcp(tcp)) => {
             let (header, payload) = (tcp.to_header(), tcp.payload());
             let complete = match addresses {
-                (IpAddr::V4(from), IpAddr::V4(to)) => header.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload),
-                (IpAddr::V6(from), IpAddr::V6(to)) => header.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload),
+                (IpAddr::V4(from), IpAddr::V4(to)) => {
+                    header.calc_checksum_ipv4_raw(from.octets(), to.octets(), payload)
+                }
+                (IpAddr::V6(from), IpAddr::V6(to)) => {
+                    header.calc_checksum_ipv6_raw(from.octets(), to.octets(), payload)
+                }
                 _ => unreachable!("one header has addresses of one family"),
             };
             let seen = Tcp {

@@ -1,5 +1,7 @@
 //! The whole path over wires in memory: frames in, frames out, and conservation after every turn.
 
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
+
 mod answers;
 mod any_bytes;
 mod drops;

@@ -97,7 +97,9 @@ fn a_super_frame_of_a_translated_flow_goes_back_by_the_host() {
 
 #[test]
 fn an_entry_ends_when_it_was_idle_too_long_and_not_before() {
-    for (request, idle) in [(udp(Family::V4, 1, 2, 1), OTHER_IDLE_SECONDS), (tcp(Family::V4, 1, 2, 1), TCP_IDLE_SECONDS)] {
+    for (request, idle) in
+        [(udp(Family::V4, 1, 2, 1), OTHER_IDLE_SECONDS), (tcp(Family::V4, 1, 2, 1), TCP_IDLE_SECONDS)]
+    {
         let mut rig = Rig::new(&[PLAIN; 3]);
         assert_eq!(ways(&mut rig, HOST, &[by_the_host(&request)]), [2]);
         for _ in 0..3 {

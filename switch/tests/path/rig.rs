@@ -29,10 +29,8 @@ pub(crate) struct Station {
 /// A pod whose kernel takes super-frames and unfinished checksums.
 pub(crate) const ABLE: Station = Station { mtu: 1500, abilities: Abilities::ALL, strict_mac: false };
 /// A pod that takes finished frames within its MTU and nothing else.
-pub(crate) const PLAIN: Station = Station {
-    abilities: Abilities { checksum: false, tso4: false, tso6: false, uso: false },
-    ..ABLE
-};
+pub(crate) const PLAIN: Station =
+    Station { abilities: Abilities { checksum: false, tso4: false, tso6: false, uso: false }, ..ABLE };
 
 /// The host port's number.
 pub(crate) const HOST: u16 = 0;
@@ -72,8 +70,7 @@ pub(crate) fn udp(family: Family, from: u16, to: u16, payload: usize) -> Packet 
 
 /// A TCP segment, otherwise the same.
 pub(crate) fn tcp(family: Family, from: u16, to: u16, payload: usize) -> Packet {
-    let tcp =
-        Tcp { ports: (40_000, 80), sequence: 0xffff_ff00, acknowledgment: 77, window: 1000, flags: ACK };
+    let tcp = Tcp { ports: (40_000, 80), sequence: 0xffff_ff00, acknowledgment: 77, window: 1000, flags: ACK };
     Packet { transport: Transport::Tcp(tcp), ..udp(family, from, to, payload) }
 }
 

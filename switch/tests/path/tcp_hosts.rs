@@ -26,16 +26,17 @@ use crate::random::Random;
 use crate::rig::{ABLE, PLAIN, Rig, Station, mac, v4, v6};
 
 /// Bytes each host sends.
-const BYTES: usize = 1 << 20;
+const BYTES: usize = 2 << 20;
 const PORT: u16 = 80;
 const BUFFER: usize = 64 * 1024;
 /// Simulated time after which a transfer is taken for stuck.
 const PATIENCE: Instant = Instant::from_micros_const(600_000_000);
 
-/// What has crossed the switch, both ports together.
+/// How the streams crossed the switch, both ports together.
 struct Crossed {
     joined: u64,
     cut: u64,
+    bytes_per_packet: u64,
 }
 
 #[test]
@@ -50,7 +51,7 @@ fn plain_hosts_exchange_a_stream() {
 fn able_hosts_exchange_a_stream_in_super_frames() {
     for family in [Family::V4, Family::V6] {
         let crossed = exchange(family, [ABLE, ABLE]);
-        assert_eq!(crossed.cut, 0);
+        assert!(crossed.cut == 0 && crossed.bytes_per_packet > 3000, "{} bytes each", crossed.bytes_per_packet);
     }
 }
 
@@ -92,13 +93,16 @@ fn exchange(family: Family, stations: [Station; 2]) -> Crossed {
                 line.put(now, (offload, frame.to_vec()));
             });
         }
-        let due = up.iter().chain(&down).filter_map(Line::next).chain(hosts.iter_mut().filter_map(|host| host.next(now)));
+        let due =
+            up.iter().chain(&down).filter_map(Line::next).chain(hosts.iter_mut().filter_map(|host| host.next(now)));
         now = due.min().unwrap_or(PATIENCE).max(now + smoltcp::time::Duration::from_micros(1));
     }
-    assert!(up.iter().chain(&down).all(|line| line.lost > 5 && line.overtaken > 5), "the lines were bad");
+    let of_all = |count: fn(&Line) -> u64| up.iter().chain(&down).map(count).sum::<u64>();
+    assert!(of_all(|line| line.lost) > 0 && of_all(|line| line.overtaken) > 0, "the lines were bad");
     assert_eq!(rig.dropped(1).into_iter().chain(rig.dropped(2)).collect::<Vec<(Reason, u64)>>(), []);
     let both = |what| rig.count(1, what) + rig.count(2, what);
-    Crossed { joined: both(Count::Joined), cut: both(Count::Cut) }
+    let bytes_per_packet = both(Count::SentBytes) / both(Count::Sent);
+    Crossed { joined: both(Count::Joined), cut: both(Count::Cut), bytes_per_packet }
 }
 
 /// One direction of a line.
@@ -156,7 +160,8 @@ impl Host {
         config.random_seed = u64::from(port);
         let mut interface = Interface::new(config, &mut card, Instant::ZERO);
         let address = match family {
-            Family::V4 => IpCidr::new(v4(port).into(), 32),
+            // smoltcp believes ARP replies of its own network only: it asks for its peer, and the switch answers.
+            Family::V4 => IpCidr::new(v4(port).into(), 24),
             Family::V6 => IpCidr::new(v6(port).into(), 128),
         };
         interface.update_ip_addrs(|addresses| addresses.push(address).expect("room for one address"));
@@ -166,7 +171,16 @@ impl Host {
         let mut sockets = SocketSet::new(Vec::new());
         let handle = sockets.add(tcp::Socket::new(buffer(), buffer()));
         let stream = |port| Random::new(u64::from(port)).bytes(BYTES);
-        Host { interface, sockets, handle, card, stream: stream(port), sent: 0, expected: stream(3 - port), received: 0 }
+        Host {
+            interface,
+            sockets,
+            handle,
+            card,
+            stream: stream(port),
+            sent: 0,
+            expected: stream(3 - port),
+            received: 0,
+        }
     }
 
     fn socket(&mut self) -> &mut tcp::Socket<'static> {
@@ -253,7 +267,7 @@ fn follows(whole: &Packet, size: usize, segment: &Packet) -> bool {
     after == Tcp { sequence, flags: after.flags, ..before }
         && before.flags & PSH == 0
         && after.flags & PSH == 0
-        && whole.payload.len() % size == 0
+        && whole.payload.len().is_multiple_of(size)
         && segment.payload.len() <= size
         && whole.payload.len() + segment.payload.len() < 65_000
 }

@@ -90,7 +90,7 @@ fn the_first_packet_after_attach_passes() {
     let rig = Rig::new();
     let b = rig.pod(3);
     let at_b = [udp(&b, b.v4(), 7000), udp(&b, b.v6(), 7001)];
-    for round in 0..3 {
+    for round in 0..10 {
         let a = Pod::new(2);
         let at_a = [udp(&a, Ipv4Addr::UNSPECIFIED.into(), 7000), udp(&a, Ipv6Addr::UNSPECIFIED.into(), 7001)];
         rig.join(&a);

@@ -39,7 +39,8 @@ fn a_refused_attach_names_what_is_in_the_way_and_changes_nothing() {
 }
 
 fn refused_without_trace(rig: &Rig, pods: [&Pod; 2], attach: Attach, words: &[&str]) {
-    let look = || (picture(&rig.node), pods.map(|pod| picture(pod)), fs::read(rig.state_dir().join("state.json")).unwrap());
+    let look =
+        || (picture(&rig.node), pods.map(|pod| picture(pod)), fs::read(rig.state_dir().join("state.json")).unwrap());
     let (before, ports) = (look(), rig.client().ports().unwrap().len());
     let Err(Error::Refused(refusal)) = rig.client().attach(attach.clone()) else { panic!("not refused: {attach:?}") };
     for word in words {
@@ -99,7 +100,8 @@ fn a_second_switch_is_refused_and_the_first_goes_on() {
 fn post(rig: &Rig, path: &str, body: &str) -> String {
     let mut stream = UnixStream::connect(rig.client().socket()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all((head + body).as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

@@ -29,8 +29,11 @@ pub(crate) struct Pod {
     number: u8,
 }
 
-/// What a program printed on both outputs, and whether it succeeded.
+/// What a program printed, and whether it succeeded.
 pub(crate) struct Said {
+    /// On its standard output.
+    pub(crate) result: String,
+    /// On both outputs.
     pub(crate) text: String,
     pub(crate) success: bool,
 }
@@ -242,11 +245,12 @@ pub(crate) fn feed(namespace: &Namespace, line: &str, input: &str) -> Said {
     // A program that does not read its input has closed it.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let result = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = format!("{result}{}", String::from_utf8_lossy(&output.stderr));
     match output.status.code() {
         Some(124 | 137) => panic!("`{line}` did not end within 30 seconds:\n{text}"),
         Some(126 | 127) => panic!("`{line}` cannot be run; its package is in scripts/packages.txt:\n{text}"),
-        code => Said { text, success: code == Some(0) },
+        code => Said { result, text, success: code == Some(0) },
     }
 }
 
@@ -274,7 +278,7 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 /// Links, addresses, routes and neighbours of a namespace, as ip(8) shows them.
 pub(crate) fn picture(namespace: &Namespace) -> String {
     let looks = ["-o link", "-o address", "-4 route show table all", "-6 route show table all", "neighbor"];
-    looks.map(|look| must(namespace, &format!("ip {look}")).text).concat()
+    looks.map(|look| must(namespace, &format!("ip {look}")).result).concat()
 }
 
 /// Every readable setting below `net.ipv4` and `net.ipv6`.
