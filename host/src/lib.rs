@@ -27,6 +27,8 @@ mod namespace;
 mod neighbor;
 mod netlink;
 mod route;
+#[allow(unsafe_code, reason = "sched_setscheduler has no safe form elsewhere")]
+mod scheduling;
 mod sysctl;
 mod tap;
 
@@ -37,5 +39,6 @@ pub use namespace::{Identity, Namespace, TemporaryNamespace};
 pub use neighbor::Neighbor;
 pub use netlink::Netlink;
 pub use route::{Route, RouteKind, Scope};
+pub use scheduling::{Scheduling, set_scheduling};
 pub use sysctl::{Family, Sysctl};
 pub use tap::{Abilities, Tap, TapOptions, tap_holder};

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use control::{Attach, Attached, Code, Detached, Done, Purged, Refusal, Reply, Request, Route, RouteTarget};
 use crossbeam::channel::{self, Receiver};
-use host::{Namespace, Tap};
+use host::{Namespace, Netlink, Tap};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
@@ -187,7 +187,7 @@ impl Engine {
     /// Makes the endpoint's interface and brings its port into force.
     fn plug(&mut self, endpoint: &Endpoint, namespace: &Namespace) -> Result<Attached, Refusal> {
         let scratch = format!("psw{:x}.{}", std::process::id(), endpoint.port);
-        let tap = wire::pod(endpoint, namespace, &scratch).map_err(|error| from_host(Code::Conflict, &error))?;
+        let tap = wire::pod(endpoint, namespace, &scratch).map_err(|error| no_interface(endpoint, namespace, &error))?;
         tap.set_persistent(true).map_err(|error| from_host(Code::Internal, &error))?;
         let port = pod_port(endpoint, tap, &self.config).map_err(|error| from_host(Code::Internal, &error))?;
         let (mac, abilities) = (port.mac, views::abilities(port.abilities));
@@ -379,6 +379,17 @@ fn block_signals() -> io::Result<SignalFd> {
 pub(crate) fn netns_id(namespace: &Namespace) -> NetnsId {
     let identity = namespace.identity();
     NetnsId { device: identity.device, inode: identity.inode }
+}
+
+/// Why an endpoint's interface was not made; what was made of it is gone again.
+fn no_interface(endpoint: &Endpoint, namespace: &Namespace, error: &host::Error) -> Refusal {
+    let (netns, name) = (&endpoint.netns, &endpoint.interface);
+    let is_there = || Netlink::open_in(namespace).is_ok_and(|mut pod| pod.link(name.as_str()).is_ok());
+    if error.is_exists() && is_there() {
+        return Refusal::new(Code::Conflict, format!("{netns} has an interface {name} that is not the switch's"))
+            .hint("delete it, or ask for another with --ifname");
+    }
+    from_host(Code::Conflict, error)
 }
 
 fn refused(full: &route_table::Error) -> Refusal {

@@ -31,6 +31,7 @@ use ring::snapshot::Reader;
 use crate::lane::{Lane, SlowEnds};
 use crate::path;
 use crate::port::{Budget, Port};
+use crate::urgency::Urgency;
 use crate::world::World;
 
 /// How a worker waits for frames.
@@ -75,6 +76,7 @@ pub struct Worker {
     /// By port number.
     attention: Vec<Attention>,
     waiting: Waiting,
+    urgency: Urgency,
     started: Instant,
     tallies: Tallies,
     slow_waker: Arc<Waker>,
@@ -124,6 +126,7 @@ impl Worker {
             active: VecDeque::with_capacity(PORTS_MAX),
             attention: vec![Attention::default(); PORTS_MAX],
             waiting,
+            urgency: Urgency::default(),
             started: Instant::now(),
             tallies,
             slow_waker,
@@ -173,7 +176,9 @@ impl Worker {
         }
         let carries = burst.len > 0 || lane.has_answers();
         if carries {
+            self.urgency.begin(burst);
             path::carry(burst, world, lane);
+            self.urgency.end();
         }
         self.tallies.add(Tally::Sequence as usize, 1);
         if carries {

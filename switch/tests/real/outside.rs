@@ -1,11 +1,11 @@
 //! Pods, their node, and what lies behind it.
 
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 use host::{Namespace, TemporaryNamespace, VethPair};
-use std::os::fd::AsFd;
 
-use crate::rig::{Rig, address_v4, address_v6, must, namespace, picture, settings};
+use crate::rig::{Rig, address_v4, address_v6, call, must, namespace, picture, ping, settings};
 use crate::traffic::{MIB, connect, exchange, listen};
 
 #[test]
@@ -13,7 +13,7 @@ fn the_node_and_pods_reach_each_other() {
     let rig = Rig::new();
     let a = rig.pod(2);
     for (pod, node) in a.addresses().into_iter().zip([address_v4(1), address_v6(1)]) {
-        must(&rig.node, &format!("ping -n -c 3 -i 0.05 -w 10 {pod}")).has("3 received, 0% packet loss");
+        ping(&rig.node, pod);
         let (at_pod, at_node) = (listen(&a, pod, 7000), listen(&rig.node, node, 7000));
         exchange(&connect(&rig.node, (pod, 7000).into(), &at_pod), 8 * MIB);
         exchange(&connect(&a, (node, 7000).into(), &at_node), 8 * MIB);
@@ -28,11 +28,15 @@ fn pods_and_the_outside_reach_each_other_by_way_of_the_node() {
     let outside = outside(&rig.node);
     let far = ["192.0.2.2", "2001:db8::2"].map(|address| address.parse().unwrap());
     for (pod, far) in a.addresses().into_iter().zip(far) {
-        must(&a, &format!("ping -n -c 3 -i 0.05 -w 10 {far}")).has("3 received, 0% packet loss");
-        must(&outside, &format!("ping -n -c 3 -i 0.05 -w 10 {pod}")).has("3 received, 0% packet loss");
+        ping(&a, far);
+        ping(&outside, pod);
         let (at_pod, at_far) = (listen(&a, pod, 7000), listen(&outside, far, 7000));
         exchange(&connect(&outside, (pod, 7000).into(), &at_pod), 8 * MIB);
         exchange(&connect(&a, (far, 7000).into(), &at_far), 8 * MIB);
+    }
+    for (nobody, router) in [("10.244.0.77", "10.244.0.1"), ("fd00:10:244::77", "fd00:10:244::1")] {
+        let said = call(&outside, &format!("ping -n -c 1 -W 3 {nobody}"));
+        said.has(&format!("From {router}")).has("nreachable");
     }
     must(&a, "traceroute -n -q 1 -w 3 -m 4 192.0.2.2").has(" 1  169.254.1.1 ").has(" 2  10.244.0.1 ");
     rig.settled();
@@ -84,6 +88,6 @@ fn outside(node: &Namespace) -> TemporaryNamespace {
     outside
 }
 
-fn is_ours(path: &std::path::Path) -> bool {
+fn is_ours(path: &Path) -> bool {
     path.components().any(|part| part.as_os_str() == "podswitch0")
 }

@@ -1,10 +1,10 @@
 //! Pods talk to each other and to their gateway.
 
-use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 
-use crate::rig::{GATEWAY_V4, GATEWAY_V6, Pod, Rig, address_v4, address_v6, call, must, until};
+use crate::rig::{GATEWAY_V4, GATEWAY_V6, Pod, Rig, address_v4, address_v6, call, must, ping, until};
 use crate::traffic::{MIB, connection, exchange, receive, udp, waiting};
 
 #[test]
@@ -16,7 +16,7 @@ fn pods_ping_each_other_the_gateway_and_the_router() {
         let routers = [address_v4(1), address_v6(1)].map(|router| router.to_string());
         let others = other.addresses().map(|address| address.to_string());
         for address in [&[GATEWAY_V4.to_owned(), gateway_v6], &routers, &others].into_iter().flatten() {
-            must(pod, &format!("ping -n -c 3 -i 0.05 -w 10 {address}")).has("3 received, 0% packet loss");
+            ping(pod, address);
         }
     }
     assert!(rig.settled().dropped.keys().all(|reason| QUIET.contains(&reason.as_str())));
@@ -161,7 +161,7 @@ fn spoofed(rig: &Rig) -> u64 {
 }
 
 #[track_caller]
-fn send_once(from: &UdpSocket, to: &UdpSocket, address: std::net::IpAddr) {
+fn send_once(from: &UdpSocket, to: &UdpSocket, address: IpAddr) {
     from.send_to(b"I am b indeed", (address, 7000)).unwrap();
     assert_eq!(receive(to).0, b"I am b indeed");
 }

@@ -3,6 +3,7 @@
 //! The node is a namespace with every kind of forwarding off, as strict as a node can be. The switch is the binary,
 //! spoken to as any client does. Nothing waits without a bound.
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::IpAddr;
@@ -260,6 +261,13 @@ pub(crate) fn must(namespace: &Namespace, line: &str) -> Said {
     let said = call(namespace, line);
     assert!(said.success, "`{line}`:\n{}", said.text);
     said
+}
+
+/// Three echoes come back, each once.
+#[track_caller]
+pub(crate) fn ping(namespace: &Namespace, address: impl Display) {
+    let said = must(namespace, &format!("ping -n -c 3 -i 0.05 -w 10 {address}"));
+    assert!(!said.text.contains("duplicates") && !said.text.contains("DUP"), "{}", said.text);
 }
 
 /// Waits, within bounds, until `look` finds something.

@@ -51,7 +51,7 @@ fn seize_as_nobody() {
     setresuid(user, user, user).unwrap();
     let refused = Tap::open(&TapOptions { adopt: true, ..TapOptions::new("eth0") });
     let refused = refused.expect_err("a user without rights attached a pod's interface");
-    assert_eq!(refused.errno(), Some(libc::EPERM), "{refused:?}");
+    assert_eq!(refused.errno(), Some(nix::libc::EPERM), "{refused:?}");
     println!("refused: {refused}");
 }
 

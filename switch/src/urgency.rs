@@ -1,0 +1,78 @@
+//! Full turns run to their end, whoever they wake.
+//!
+//! Each frame written wakes the pod that reads it, and where pod and worker share a CPU the scheduler runs the pod at
+//! once: one packet, and back. At full bursts half of the worker's time went into that. The kernel's own packet path does
+//! not know the problem, since softirqs run before any thread; so a full turn does the same and runs at real-time
+//! priority, and the pod then finds the whole burst in its socket. Between turns the worker is an ordinary thread.
+//!
+//! A pod that computes gets the CPU between two turns and keeps it for a slice, so that turn by turn the worker would get
+//! less than its fair share. When the worker was kept waiting that long, it stays an ordinary thread for a while:
+//!
+//! ```text
+//!              full turn                   waited longer than GAP_MAX after one
+//!   FAIR  ------------------>  REAL TIME  ------------------------------------->  FAIR for FAIR_SPELL
+//! ```
+//!
+//! Without the permission (`CAP_SYS_NICE`) it is always an ordinary thread.
+
+use std::time::{Duration, Instant};
+
+use host::{Scheduling, set_scheduling};
+use packet::Burst;
+
+/// The worker's say in when it is scheduled.
+#[derive(Default)]
+pub struct Urgency {
+    urgent: bool,
+    refused: bool,
+    ended: Option<Instant>,
+    fair_until: Option<Instant>,
+}
+
+impl Urgency {
+    /// Before a turn's burst is carried.
+    #[inline]
+    pub fn begin(&mut self, burst: &Burst) {
+        if is_full(burst) && !self.refused {
+            self.begin_full(Instant::now());
+        } else {
+            self.ended = None;
+        }
+    }
+
+    /// After it has departed.
+    #[inline]
+    pub fn end(&mut self) {
+        if self.urgent {
+            // What was granted can be given back.
+            let _ = set_scheduling(Scheduling::Fair);
+            self.urgent = false;
+            self.ended = Some(Instant::now());
+        }
+    }
+
+    fn begin_full(&mut self, now: Instant) {
+        if self.ended.take().is_some_and(|ended| now.saturating_duration_since(ended) > GAP_MAX) {
+            self.fair_until = Some(now + FAIR_SPELL);
+        }
+        if self.fair_until.is_some_and(|until| now < until) {
+            return;
+        }
+        self.refused = set_scheduling(Scheduling::RealTime).is_err();
+        self.urgent = !self.refused;
+    }
+}
+
+#[inline]
+fn is_full(burst: &Burst) -> bool {
+    burst.len >= FULL_TURN_FRAMES || burst.length[..burst.len].iter().sum::<u32>() >= FULL_TURN_BYTES
+}
+
+/// Frames that make a turn full: fewer are not worth two system calls.
+const FULL_TURN_FRAMES: usize = 8;
+/// Bytes that make a turn full: two super-frames.
+const FULL_TURN_BYTES: u32 = 96 * 1024;
+/// A pod that only takes its packets gives the CPU back sooner than this.
+const GAP_MAX: Duration = Duration::from_micros(400);
+/// How long the worker is an ordinary thread after it had to wait.
+const FAIR_SPELL: Duration = Duration::from_millis(20);
