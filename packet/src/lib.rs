@@ -28,4 +28,4 @@ pub use prefix::{Prefix, PrefixError};
 pub use segment::{
     ChecksumForm, Cut, CutError, HEADERS_MAX, SEGMENTS_MAX, TCP_CSUM_OFFSET, UDP_CSUM_OFFSET, complete_checksum,
 };
-pub use slot::{BIG_LEN, FRAME_LEN_MAX, FrameRef, HEADROOM, NO_TAIL, SMALL_LEN, Slots};
+pub use slot::{FRAME_LEN_MAX, FrameRef, HEADROOM, NO_TAIL, SMALL_LEN, Slots};

@@ -50,7 +50,7 @@ pub struct Settings {
     /// How long adaptive workers spin before they sleep, in microseconds [default: 50].
     #[arg(long, value_name = "MICROSECONDS")]
     pub spin_us: Option<u32>,
-    /// CPU to which the worker is bound [default: none].
+    /// CPU to which the worker is bound [default: the last it may use].
     #[arg(long, value_name = "CPU")]
     pub worker_cpu: Option<u16>,
     /// Drop pods' frames that carry another Ethernet address than their own.
@@ -75,7 +75,7 @@ pub struct Config {
     pub poll: Poll,
     /// How long adaptive workers spin before they sleep.
     pub spin: Duration,
-    /// CPU to which the worker is bound.
+    /// CPU to which the worker is bound; the last it may use, when not given.
     pub worker_cpu: Option<u16>,
     /// Drop pods' frames that carry another Ethernet address than their own.
     pub strict_mac: bool,

@@ -33,8 +33,8 @@ use packet::{Mac, Prefix};
 use route_table::NextHop;
 
 use crate::config::Config;
-use crate::purge;
 use crate::port::{Link, Port, PortCounters};
+use crate::purge;
 use crate::server::{self, Call};
 use crate::state::{Change, Effect, Endpoint, NetnsId, State};
 use crate::store::{Kept, Store};
@@ -84,6 +84,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     poll.registry().register(&mut SourceFd(&source), SIGNAL, Interest::READABLE).map_err(system("epoll_ctl"))?;
 
     let host = open_host_port(&config, kept.is_some())?;
+    if kept.is_none() {
+        // Kept before the device is made to last, so that whoever comes after a crash in between knows it for ours.
+        store.save(&State::new(config.node.clone()))?;
+    }
+    make_persistent(&host)?;
     let tables = Tables::new(&config, host, Arc::clone(&waker)).map_err(system("starting the worker"))?;
     let mut engine = Engine {
         slow: SlowSide::new(&config.node),
@@ -187,7 +192,8 @@ impl Engine {
     /// Makes the endpoint's interface and brings its port into force.
     fn plug(&mut self, endpoint: &Endpoint, namespace: &Namespace) -> Result<Attached, Refusal> {
         let scratch = format!("psw{:x}.{}", std::process::id(), endpoint.port);
-        let tap = wire::pod(endpoint, namespace, &scratch).map_err(|error| no_interface(endpoint, namespace, &error))?;
+        let tap =
+            wire::pod(endpoint, namespace, &scratch).map_err(|error| no_interface(endpoint, namespace, &error))?;
         tap.set_persistent(true).map_err(|error| from_host(Code::Internal, &error))?;
         let port = pod_port(endpoint, tap, &self.config).map_err(|error| from_host(Code::Internal, &error))?;
         let (mac, abilities) = (port.mac, views::abilities(port.abilities));
@@ -262,7 +268,7 @@ impl Engine {
 
     /// Takes up what an earlier switch left. An endpoint that cannot be taken up is forgotten, and said so.
     fn readopt(&mut self, kept: Option<Kept>) -> Result<(), Error> {
-        let Some(Kept { endpoints, routes, .. }) = kept else { return self.store.save(&self.state).map_err(Error::from) };
+        let Some(Kept { endpoints, routes, .. }) = kept else { return Ok(()) };
         let (mut sound, mut ports) = (Vec::new(), Vec::new());
         for endpoint in endpoints {
             match self.reopen(&endpoint) {
@@ -331,7 +337,6 @@ fn open_host_port(config: &Config, adopt: bool) -> Result<Port, Error> {
     let name = &config.node.host_port;
     let named = |source| Error::HostPort { name: name.to_string(), source };
     let tap = wire::host_port(name, &config.node, adopt).map_err(named)?;
-    tap.set_persistent(true).map_err(named)?;
     Ok(Port {
         number: 0,
         name: name.to_string(),
@@ -348,6 +353,11 @@ fn open_host_port(config: &Config, adopt: bool) -> Result<Port, Error> {
     })
 }
 
+fn make_persistent(port: &Port) -> Result<(), Error> {
+    let (Link::Vnet(tap) | Link::Plain(tap)) = &port.link else { return Ok(()) };
+    tap.set_persistent(true).map_err(|source| Error::HostPort { name: port.name.clone(), source })
+}
+
 fn pod_port(endpoint: &Endpoint, tap: Tap, config: &Config) -> Result<Port, host::Error> {
     let addresses = || endpoint.addresses.iter().map(|address| address.get());
     Ok(Port {
@@ -357,8 +367,12 @@ fn pod_port(endpoint: &Endpoint, tap: Tap, config: &Config) -> Result<Port, host
         mac: tap.mac()?,
         gateway: Mac::GATEWAY,
         mtu: endpoint.mtu.get(),
-        sources_v4: addresses().filter_map(|address| if let std::net::IpAddr::V4(v4) = address { Some(v4.into()) } else { None }).collect(),
-        sources_v6: addresses().filter_map(|address| if let std::net::IpAddr::V6(v6) = address { Some(v6.into()) } else { None }).collect(),
+        sources_v4: addresses()
+            .filter_map(|address| if let std::net::IpAddr::V4(v4) = address { Some(v4.into()) } else { None })
+            .collect(),
+        sources_v6: addresses()
+            .filter_map(|address| if let std::net::IpAddr::V6(v6) = address { Some(v6.into()) } else { None })
+            .collect(),
         strict_mac: config.strict_mac,
         abilities: tap.abilities(),
         link: Link::Vnet(tap),

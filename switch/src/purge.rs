@@ -135,7 +135,9 @@ pub(crate) fn remove_directory(path: &Path) -> Result<(), Error> {
 impl fmt::Display for Leftover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Leftover::PodInterface { namespace, name } => write!(f, "interface {name} of {}", namespace.path().display()),
+            Leftover::PodInterface { namespace, name } => {
+                write!(f, "interface {name} of {}", namespace.path().display())
+            }
             Leftover::HostPort { name } => write!(f, "interface {name}"),
             Leftover::Route(route) => write!(f, "route {:?} {}", route.kind, route.prefix),
             Leftover::StateDirectory(path) => write!(f, "directory {}", path.display()),

@@ -66,7 +66,8 @@ impl Flow {
 
     fn hash(&self) -> usize {
         let fold = |value: u128| (value as u64) ^ (value >> 64) as u64;
-        let ports = u64::from(self.source_port) << 32 | u64::from(self.destination_port) << 8 | u64::from(self.protocol);
+        let ports =
+            u64::from(self.source_port) << 32 | u64::from(self.destination_port) << 8 | u64::from(self.protocol);
         let mixed = (fold(self.source).wrapping_mul(MIX) ^ fold(self.destination)).wrapping_mul(MIX) ^ ports;
         (mixed.wrapping_mul(MIX) >> 40) as usize
     }

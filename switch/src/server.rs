@@ -5,6 +5,8 @@
 //! within [`HEAD_TIMEOUT`], a body within [`BODY_LEN_MAX`], all of it within [`CONNECTION_TIMEOUT`]; calls queue in the
 //! bounded channel the engine gives, and what finds it full is told to come again.
 
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -52,8 +54,8 @@ pub struct ServerThread {
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the fields hold")]
 pub enum Error {
-    #[error("another process listens at {}", socket.display())]
-    InUse { socket: PathBuf },
+    #[error("process {pid} listens at {}", socket.display())]
+    InUse { socket: PathBuf, pid: i32 },
     #[error("{} is in the way of the control socket: it is no socket", socket.display())]
     NoSocket { socket: PathBuf },
     #[error("cannot {action} the control socket {}", socket.display())]
@@ -88,7 +90,10 @@ pub fn bind(socket: &Path) -> Result<UnixListener, Error> {
                 fs::remove_file(socket).map_err(failed("replace"))?;
             }
             Err(source) => return Err(failed("probe")(source)),
-            Ok(_) => return Err(Error::InUse { socket: socket.to_owned() }),
+            Ok(probe) => {
+                let holder = getsockopt(&probe, PeerCredentials).map_err(|errno| failed("probe")(errno.into()))?;
+                return Err(Error::InUse { socket: socket.to_owned(), pid: holder.pid() });
+            }
         },
     }
     let listener = UnixListener::bind(socket).map_err(failed("listen at"))?;

@@ -23,7 +23,8 @@ use packet::Burst;
 /// The worker's say in when it is scheduled.
 #[derive(Default)]
 pub struct Urgency {
-    urgent: bool,
+    /// Since when it runs at real-time priority.
+    urgent: Option<Instant>,
     refused: bool,
     ended: Option<Instant>,
     fair_until: Option<Instant>,
@@ -33,25 +34,32 @@ impl Urgency {
     /// Before a turn's burst is carried.
     #[inline]
     pub fn begin(&mut self, burst: &Burst) {
-        if is_full(burst) && !self.refused {
-            self.begin_full(Instant::now());
-        } else {
-            self.ended = None;
+        if self.urgent.is_none() && !self.refused && is_full(burst) {
+            self.become_urgent(Instant::now());
         }
     }
 
     /// After it has departed.
     #[inline]
     pub fn end(&mut self) {
-        if self.urgent {
-            // What was granted can be given back.
-            let _ = set_scheduling(Scheduling::Fair);
-            self.urgent = false;
-            self.ended = Some(Instant::now());
+        if let Some(since) = self.urgent {
+            let now = Instant::now();
+            if now.saturating_duration_since(since) >= URGENT_MAX {
+                self.become_fair(now);
+            }
         }
     }
 
-    fn begin_full(&mut self, now: Instant) {
+    /// After a turn that found nothing.
+    #[inline]
+    pub fn rest(&mut self) {
+        if self.urgent.is_some() {
+            self.become_fair(Instant::now());
+        }
+        self.ended = None;
+    }
+
+    fn become_urgent(&mut self, now: Instant) {
         if self.ended.take().is_some_and(|ended| now.saturating_duration_since(ended) > GAP_MAX) {
             self.fair_until = Some(now + FAIR_SPELL);
         }
@@ -59,7 +67,13 @@ impl Urgency {
             return;
         }
         self.refused = set_scheduling(Scheduling::RealTime).is_err();
-        self.urgent = !self.refused;
+        self.urgent = (!self.refused).then_some(now);
+    }
+
+    fn become_fair(&mut self, now: Instant) {
+        // What was granted can be given back.
+        let _ = set_scheduling(Scheduling::Fair);
+        (self.urgent, self.ended) = (None, Some(now));
     }
 }
 
@@ -70,8 +84,10 @@ fn is_full(burst: &Burst) -> bool {
 
 /// Frames that make a turn full: fewer are not worth two system calls.
 const FULL_TURN_FRAMES: usize = 8;
-/// Bytes that make a turn full: two super-frames.
-const FULL_TURN_BYTES: u32 = 96 * 1024;
+/// Bytes that make a turn full: one good super-frame.
+const FULL_TURN_BYTES: u32 = 32 * 1024;
+/// A pod waits no longer than this, and a turn, for the worker.
+const URGENT_MAX: Duration = Duration::from_micros(50);
 /// A pod that only takes its packets gives the CPU back sooner than this.
 const GAP_MAX: Duration = Duration::from_micros(400);
 /// How long the worker is an ordinary thread after it had to wait.

@@ -179,6 +179,8 @@ impl Worker {
             self.urgency.begin(burst);
             path::carry(burst, world, lane);
             self.urgency.end();
+        } else {
+            self.urgency.rest();
         }
         self.tallies.add(Tally::Sequence as usize, 1);
         if carries {

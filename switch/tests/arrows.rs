@@ -105,10 +105,10 @@ fn source_files(metadata: &Metadata, wanted: impl Fn(&Path, &str) -> bool) -> BT
     let mut found = BTreeSet::new();
     while let Some(path) = unread.pop() {
         if root.join(&path).is_dir() {
-            let entries = fs::read_dir(root.join(&path)).unwrap();
-            unread.extend(entries.map(|entry| path.join(entry.unwrap().file_name())));
+            let entries = fs::read_dir(root.join(&path)).expect("a crate's folder can be read");
+            unread.extend(entries.map(|entry| path.join(entry.expect("a folder's entries can be read").file_name())));
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let source = fs::read_to_string(root.join(&path)).unwrap();
+            let source = fs::read_to_string(root.join(&path)).expect("a source file is text");
             let code: String = source.lines().flat_map(|line| [code_of(line), "\n".to_owned()]).collect();
             if wanted(&path, &code) {
                 found.insert(path);
@@ -120,7 +120,8 @@ fn source_files(metadata: &Metadata, wanted: impl Fn(&Path, &str) -> bool) -> BT
 
 /// The first column of the table between `<!-- NAME files -->` and `<!-- end -->` of the architecture page.
 fn listed(metadata: &Metadata, name: &str) -> BTreeSet<PathBuf> {
-    let page = fs::read_to_string(metadata.workspace_root.join("docs/architecture.md")).unwrap();
+    let page = fs::read_to_string(metadata.workspace_root.join("docs/architecture.md"))
+        .expect("the page of the lists is there");
     let (_, after) = page.split_once(&format!("<!-- {name} files -->")).expect("the page has the list's opening mark");
     let (list, _) = after.split_once("<!-- end -->").expect("the page has the list's closing mark");
     list.lines().filter_map(|line| line.split('`').nth(1)).map(PathBuf::from).collect()

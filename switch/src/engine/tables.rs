@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use control::Poll as PollMode;
 use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use packet::Prefix;
 use ring::snapshot::Publisher;
@@ -152,6 +152,13 @@ impl Tables {
     }
 }
 
+/// The highest CPU this thread may use: where pods are least likely to be put first.
+fn last_cpu() -> io::Result<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let last = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu).is_ok_and(|set| set));
+    last.ok_or_else(|| io::Error::other("this thread may use no CPU"))
+}
+
 fn waiting(config: &Config) -> Waiting {
     match config.poll {
         PollMode::Adaptive => Waiting::Adaptive(config.spin),
@@ -162,11 +169,9 @@ fn waiting(config: &Config) -> Waiting {
 
 fn spawn(mut worker: Worker, cpu: Option<u16>, ending: Arc<AtomicBool>) -> io::Result<JoinHandle<io::Result<()>>> {
     thread::Builder::new().name("worker-0".to_owned()).spawn(move || {
-        if let Some(cpu) = cpu {
-            let mut cpus = CpuSet::new();
-            cpus.set(usize::from(cpu))?;
-            sched_setaffinity(Pid::from_raw(0), &cpus)?;
-        }
+        let mut cpus = CpuSet::new();
+        cpus.set(cpu.map_or_else(last_cpu, |cpu| Ok(cpu.into()))?)?;
+        sched_setaffinity(Pid::from_raw(0), &cpus)?;
         worker.run(|| ending.load(Ordering::Relaxed))
     })
 }

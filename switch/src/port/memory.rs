@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
 use crossbeam::queue::ArrayQueue;
-use packet::{FRAME_LEN_MAX, Offload, SMALL_LEN, Slots, VNET_HEADER_LEN};
+use packet::{FRAME_LEN_MAX, Offload, Slots, VNET_HEADER_LEN};
 
 /// A frame with its virtio header in front.
 struct MemoryFrame {
@@ -66,12 +66,9 @@ impl Wire {
 impl MemoryPort {
     pub(super) fn receive(&self, slots: &mut Slots, head: u32, tail: u32) -> Option<usize> {
         let frame = self.0.towards.pop()?;
-        let bytes = &frame.bytes[..frame.length];
-        let (small, big) = slots.receive_areas(head, VNET_HEADER_LEN, tail);
-        let in_small = bytes.len().min(VNET_HEADER_LEN + SMALL_LEN);
-        small[..in_small].copy_from_slice(&bytes[..in_small]);
-        big[..bytes.len() - in_small].copy_from_slice(&bytes[in_small..]);
         let length = frame.length - VNET_HEADER_LEN;
+        slots.landing(tail, VNET_HEADER_LEN)[..frame.length].copy_from_slice(&frame.bytes[..frame.length]);
+        slots.take_in(head, tail, VNET_HEADER_LEN, length);
         let _ = self.0.free.push(frame);
         Some(length)
     }
