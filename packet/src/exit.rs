@@ -1,8 +1,8 @@
 //! How a packet left the path.
 //!
 //! Every packet leaves by exactly one exit, so that
-//! `in = out + dropped by reason + punted + in flight` holds at every instant. A stage that lets a packet go writes its
-//! [`Exit`] into the burst's column; the departure settles it.
+//! `in = out + dropped by reason + punted + in flight` holds at every instant; the slow path's answers count as in. A
+//! stage that lets a packet go writes its [`Exit`] into the burst's column; the departure settles it.
 
 /// Why a packet was dropped. A bad frame is counted under its reason and never logged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, PartialOrd, Ord)]

@@ -6,8 +6,8 @@
 //! does not hold the pod's namespace.
 //!
 //! The host port is a TAP in the node's namespace: a route for every pod range leads to it, and an `unreachable` one of
-//! the worst metric stands behind, so that nothing leaks or loops when the switch is gone. Forwarding, reverse-path
-//! filtering and redirects are set on this device alone.
+//! the worst metric stands behind, so that nothing leaks or loops when the switch is gone. Kernel settings are
+//! changed on this device alone.
 //!
 //! Until a TAP is made persistent, closing it removes it with all that hangs on it: that is the undo of every step here.
 
