@@ -18,7 +18,8 @@ pub enum Scheduling {
 /// [`Error::Call`]: real time needs `CAP_SYS_NICE`, and a share of it in the thread's cgroup where the kernel hands those out.
 pub fn set_scheduling(class: Scheduling) -> Result<(), Error> {
     let (policy, priority) = match class {
-        Scheduling::Fair => (libc::SCHED_OTHER, 0),
+        // Taking the flag off again would need a permission of its own.
+        Scheduling::Fair => (libc::SCHED_OTHER | libc::SCHED_RESET_ON_FORK, 0),
         Scheduling::RealTime => (libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 1),
     };
     let parameters = libc::sched_param { sched_priority: priority };

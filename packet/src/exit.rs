@@ -44,8 +44,6 @@ pub enum Reason {
     HostToHost,
     /// A blackhole route.
     Blackhole,
-    /// Out of slots while cutting or receiving.
-    NoSlot,
     /// The frame could not be brought into the form its port takes.
     Uncuttable,
     /// The port's descriptor refused the frame.
@@ -152,7 +150,6 @@ named!(Reason {
     Redirect => "redirect",
     HostToHost => "host_to_host",
     Blackhole => "blackhole",
-    NoSlot => "no_slot",
     Uncuttable => "uncuttable",
     WriteFailed => "write_failed",
     PortGone => "port_gone",

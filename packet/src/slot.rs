@@ -124,27 +124,27 @@ impl Slots {
         (self.lowest_small, self.lowest_big)
     }
 
-    /// Where a frame may land that has `before` bytes of header, 0 or [`VNET_HEADER_LEN`], in front of it.
+    /// Where a frame lands, its virtio header first.
     #[inline]
-    pub fn landing(&mut self, tail: u32, before: usize) -> &mut [u8] {
+    pub fn landing(&mut self, tail: u32) -> &mut [u8] {
         let start = tail as usize;
-        &mut self.big[start + VNET_HEADER_LEN - before..start + VNET_HEADER_LEN + FRAME_LEN_MAX]
+        &mut self.big[start..start + VNET_HEADER_LEN + FRAME_LEN_MAX]
     }
 
-    /// Copies the head of a landed frame of `length` bytes, and the `before` bytes in front of it, to its small slot.
+    /// Copies the virtio header and the head of a landed frame of `length` bytes to its small slot.
     #[inline]
-    pub fn take_in(&mut self, head: u32, tail: u32, before: usize, length: usize) {
-        let (to, from, count) =
-            (head as usize - before, tail as usize + VNET_HEADER_LEN - before, length.min(SMALL_LEN));
-        self.small[to..to + before + count].copy_from_slice(&self.big[from..from + before + count]);
+    pub fn take_in(&mut self, head: u32, tail: u32, length: usize) {
+        let (to, from) = (head as usize - VNET_HEADER_LEN, tail as usize);
+        let count = VNET_HEADER_LEN + length.min(SMALL_LEN);
+        self.small[to..to + count].copy_from_slice(&self.big[from..from + count]);
     }
 
     /// Puts a frame with its virtio header into a pair of slots.
     pub fn fill(&mut self, head: u32, tail: u32, offload: &Offload, frame: &[u8]) {
-        let landing = self.landing(tail, VNET_HEADER_LEN);
+        let landing = self.landing(tail);
         landing[..VNET_HEADER_LEN].copy_from_slice(&offload.bytes());
         landing[VNET_HEADER_LEN..VNET_HEADER_LEN + frame.len()].copy_from_slice(frame);
-        self.take_in(head, tail, VNET_HEADER_LEN, frame.len());
+        self.take_in(head, tail, frame.len());
     }
 
     /// The `length` bytes of a frame.
@@ -219,18 +219,5 @@ mod tests {
         assert_eq!((seen.head, seen.tail), frame.split_at(SMALL_LEN));
         assert_eq!(slots.before(head, VNET_HEADER_LEN), Offload::default().bytes());
         assert!(slots.frame(head, NO_TAIL, 60).tail.is_empty());
-    }
-
-    #[test]
-    fn a_frame_lands_with_or_without_a_header() {
-        let mut slots = Slots::new(1, 1);
-        let (head, tail) = (slots.take_small().unwrap(), slots.take_big().unwrap());
-        for before in [0, VNET_HEADER_LEN] {
-            let landing = slots.landing(tail, before);
-            assert_eq!(landing.len(), before + FRAME_LEN_MAX);
-            landing[before..before + 3].copy_from_slice(&[7, 8, 9]);
-            slots.take_in(head, tail, before, 3);
-            assert_eq!(slots.frame(head, NO_TAIL, 3).head, [7, 8, 9]);
-        }
     }
 }

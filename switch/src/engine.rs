@@ -69,6 +69,17 @@ pub enum Error {
     State(#[source] Refusal),
 }
 
+impl Error {
+    /// True when what was to be taken up does not exist any more.
+    fn is_gone(&self) -> bool {
+        match self {
+            Error::Endpoint { source, .. } => source.is_missing(),
+            Error::OtherNamespace { .. } => true,
+            _ => false,
+        }
+    }
+}
+
 /// Runs a switch until SIGTERM, SIGINT, or a request to stop or purge.
 ///
 /// # Errors
@@ -139,10 +150,7 @@ impl Engine {
             if let Ok(Some(_)) = signals.read_signal() {
                 self.ending = true;
             }
-            let (ends, world) = self.tables.slow_ends();
-            if self.slow.serve(ends, world, self.started.elapsed()) {
-                let _ = self.tables.worker.waker.wake();
-            }
+            self.serve_slow_path();
             while let Ok(call) = calls.try_recv() {
                 let reply = self.call(call.request);
                 // A client that has gone does not want its answer.
@@ -153,6 +161,14 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    fn serve_slow_path(&mut self) {
+        let (ends, world) = self.tables.slow_ends();
+        if self.slow.serve(ends, world, self.started.elapsed()) {
+            // A failed wake-up is made up for by the next look.
+            let _ = self.tables.worker.waker.wake();
+        }
     }
 
     fn call(&mut self, request: Request) -> Result<Reply, Refusal> {
@@ -176,6 +192,11 @@ impl Engine {
 
     fn attach(&mut self, attach: Attach) -> Result<Attached, Refusal> {
         let namespace = Namespace::open(attach.netns.as_path()).map_err(|error| from_host(Code::Invalid, &error))?;
+        let own = Namespace::current().map_err(|error| from_host(Code::Internal, &error))?;
+        if namespace.identity() == own.identity() {
+            let message = format!("{} is the node's own namespace: a pod needs one of its own", attach.netns);
+            return Err(Refusal::new(Code::Invalid, message));
+        }
         let before = self.state.clone();
         let Effect::Attached(endpoint) = self.state.apply(Change::Attach(attach, netns_id(&namespace)))? else {
             unreachable!("an attach has no other effect");
@@ -194,23 +215,38 @@ impl Engine {
         let scratch = format!("psw{:x}.{}", std::process::id(), endpoint.port);
         let tap =
             wire::pod(endpoint, namespace, &scratch).map_err(|error| no_interface(endpoint, namespace, &error))?;
-        tap.set_persistent(true).map_err(|error| from_host(Code::Internal, &error))?;
         let port = pod_port(endpoint, tap, &self.config).map_err(|error| from_host(Code::Internal, &error))?;
         let (mac, abilities) = (port.mac, views::abilities(port.abilities));
         self.bring_in(endpoint, port)?;
+        // Last, since up to here the interface goes by itself, whatever happens.
+        if let Err(refusal) = self.set_persistent(endpoint.port, true) {
+            self.unplug(endpoint, &[]);
+            return Err(refusal);
+        }
         let (interface, gateways) = (endpoint.interface.clone(), endpoint.gateways());
         Ok(Attached { port: endpoint.port, interface, mac, gateways, mtu: endpoint.mtu, abilities })
     }
 
     fn bring_in(&mut self, endpoint: &Endpoint, port: Port) -> Result<(), Refusal> {
         let addresses: Vec<_> = endpoint.addresses.iter().map(|address| address.get()).collect();
-        self.tables.add_port(port, &addresses).map_err(|full| refused(&full))
+        self.tables.add_port(port, &addresses)
+    }
+
+    /// Lets a port's device outlive this process, or not.
+    fn set_persistent(&self, port: u16, on: bool) -> Result<(), Refusal> {
+        let link = self.tables.world().port(port).map(|port| &port.link);
+        let Some(Link::Tap(tap)) = link else { return Ok(()) };
+        tap.set_persistent(on).map_err(|error| from_host(Code::Internal, &error))
     }
 
     /// A change whose effect is in the tables alone, or takes something away.
     fn change(&mut self, change: Change) -> Result<Reply, Refusal> {
         let before = self.state.clone();
         let effect = self.state.apply(change)?;
+        if let Effect::Detached(..) = effect {
+            // A crash in between leaves a note without an interface, which the next start forgets; never the reverse.
+            return self.put_in_force(&effect).and_then(|reply| self.keep().map(|()| reply));
+        }
         let done = self.keep().and_then(|()| self.put_in_force(&effect));
         if done.is_err() {
             self.state = before;
@@ -230,11 +266,11 @@ impl Engine {
             }
             Effect::RouteAdded { route, .. } => {
                 let hop = self.next_hop(route);
-                self.tables.set(route.prefix, hop).map_err(|full| refused(&full))?;
+                self.tables.set(route.prefix, hop)?;
                 Ok(Reply::Done(Done {}))
             }
             Effect::RouteDeleted(route) => {
-                self.tables.take_back(route.prefix);
+                self.tables.take_back(&[route.prefix]);
                 Ok(Reply::Done(Done {}))
             }
         }
@@ -242,13 +278,15 @@ impl Engine {
 
     /// Takes an endpoint's port out of force and removes its interface.
     fn unplug(&mut self, endpoint: &Endpoint, routes: &[Prefix]) {
-        for &route in routes {
-            self.tables.take_back(route);
-        }
-        let own: Vec<Prefix> = endpoint.addresses.iter().map(|address| Prefix::host(address.get())).collect();
-        if let Some(port) = self.tables.remove_port(endpoint.port, &own) {
+        let own = endpoint.addresses.iter().map(|address| Prefix::host(address.get()));
+        let gone: Vec<Prefix> = own.chain(routes.iter().copied()).collect();
+        let removed = self.tables.remove_port(endpoint.port, &gone);
+        // What the slow path still holds speaks of the port by its number, which the next endpoint may get.
+        self.serve_slow_path();
+        self.tables.flush_answers();
+        if let Some(port) = removed {
             self.departed.add(&port);
-            if let Link::Vnet(tap) | Link::Plain(tap) = &port.link {
+            if let Link::Tap(tap) = &port.link {
                 // A device whose namespace is gone is gone already.
                 let _ = tap.set_persistent(false);
             }
@@ -266,7 +304,8 @@ impl Engine {
         }
     }
 
-    /// Takes up what an earlier switch left. An endpoint that cannot be taken up is forgotten, and said so.
+    /// Takes up what an earlier switch left. An endpoint whose namespace or interface is gone is forgotten, and said so;
+    /// any other failure ends the start, since forgetting would leave an interface nobody knows.
     fn readopt(&mut self, kept: Option<Kept>) -> Result<(), Error> {
         let Some(Kept { endpoints, routes, .. }) = kept else { return Ok(()) };
         let (mut sound, mut ports) = (Vec::new(), Vec::new());
@@ -276,7 +315,8 @@ impl Engine {
                     ports.push(port);
                     sound.push(endpoint);
                 }
-                Err(why) => tracing::warn!(endpoint = %endpoint.name, "not taken up again: {}", report(&why)),
+                Err(why) if why.is_gone() => tracing::warn!(endpoint = %endpoint.name, "forgotten: {}", report(&why)),
+                Err(why) => return Err(why),
             }
         }
         let is_sound = |route: &Route| match &route.target {
@@ -290,7 +330,7 @@ impl Engine {
         }
         for route in &routes {
             let hop = self.next_hop(route);
-            self.tables.set(route.prefix, hop).map_err(|full| Error::State(refused(&full)))?;
+            self.tables.set(route.prefix, hop).map_err(Error::State)?;
         }
         self.store.save(&self.state).map_err(Error::from)
     }
@@ -312,12 +352,9 @@ impl Engine {
             self.unplug(&endpoint, &[]);
             removed.push(format!("{} of {}", endpoint.interface, endpoint.netns));
         }
-        if let Some(port) = self.tables.remove_port(0, &[])
-            && let Link::Vnet(tap) | Link::Plain(tap) = &port.link
-        {
-            tap.set_persistent(false).map_err(|error| from_host(Code::Internal, &error))?;
-            removed.push(self.config.node.host_port.to_string());
-        }
+        self.set_persistent(0, false)?;
+        drop(self.tables.remove_port(0, &[]));
+        removed.push(self.config.node.host_port.to_string());
         wire::remove_unreachable_routes(&self.config.node).map_err(|error| from_host(Code::Internal, &error))?;
         removed.push(self.config.state_dir.display().to_string());
         (self.ending, self.purged) = (true, true);
@@ -348,13 +385,13 @@ fn open_host_port(config: &Config, adopt: bool) -> Result<Port, Error> {
         sources_v6: Vec::new(),
         strict_mac: false,
         abilities: tap.abilities(),
-        link: Link::Vnet(tap),
+        link: Link::Tap(tap),
         counters: PortCounters::default(),
     })
 }
 
 fn make_persistent(port: &Port) -> Result<(), Error> {
-    let (Link::Vnet(tap) | Link::Plain(tap)) = &port.link else { return Ok(()) };
+    let Link::Tap(tap) = &port.link else { return Ok(()) };
     tap.set_persistent(true).map_err(|source| Error::HostPort { name: port.name.clone(), source })
 }
 
@@ -375,7 +412,7 @@ fn pod_port(endpoint: &Endpoint, tap: Tap, config: &Config) -> Result<Port, host
             .collect(),
         strict_mac: config.strict_mac,
         abilities: tap.abilities(),
-        link: Link::Vnet(tap),
+        link: Link::Tap(tap),
         counters: PortCounters::default(),
     })
 }
@@ -404,10 +441,6 @@ fn no_interface(endpoint: &Endpoint, namespace: &Namespace, error: &host::Error)
             .hint("delete it, or ask for another with --ifname");
     }
     from_host(Code::Conflict, error)
-}
-
-fn refused(full: &route_table::Error) -> Refusal {
-    Refusal::new(Code::Unavailable, full.to_string())
 }
 
 fn from_host(code: Code, error: &host::Error) -> Refusal {

@@ -127,7 +127,7 @@ impl Lane {
     }
 }
 
-/// A burst of the path and as many answers.
+/// Twice a burst: the rows of one turn never run short.
 const SMALL_SLOTS: usize = 2 * packet::BURST;
 /// 4 MiB of super-frames at once.
 const BIG_SLOTS: usize = 64;

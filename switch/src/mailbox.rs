@@ -60,6 +60,13 @@ impl<T> Sender<T> {
     }
 }
 
+impl<T> Sender<T> {
+    /// True when every letter has been read and its buffer is back.
+    pub fn is_idle(&self) -> bool {
+        self.empty.len() == self.empty.capacity()
+    }
+}
+
 impl<T> Receiver<T> {
     /// Takes the next letter, shows it to `read` and gives its buffer back.
     pub fn receive<R>(&mut self, read: impl FnOnce(&Letter<T>) -> R) -> Option<R> {

@@ -3,8 +3,7 @@
 //! A port receives a burst into a worker's slots and transmits frames from them. What it can take is its
 //! [`Abilities`]: the departure cuts, joins and finishes checksums as they ask. Kinds:
 //!
-//! - [`Link::Vnet`]: a TAP whose frames carry a virtio header, so super-frames pass whole;
-//! - [`Link::Plain`]: a TAP without offloads: every frame finished and within the MTU;
+//! - [`Link::Tap`]: a TAP; its frames carry a virtio header, so super-frames pass whole;
 //! - [`Link::Memory`]: one end of a wire in memory, for tests and benches.
 //!
 //! A descriptor that has nothing answers `WouldBlock`, which ends the receive; a TAP gives no back-pressure, so
@@ -55,9 +54,7 @@ pub struct Port {
 /// What carries the frames.
 pub enum Link {
     /// A TAP with virtio headers.
-    Vnet(Tap),
-    /// A TAP without.
-    Plain(Tap),
+    Tap(Tap),
     /// A wire in memory.
     Memory(MemoryPort),
 }
@@ -169,8 +166,7 @@ impl Port {
             *spare = Some(tail);
             let Some(head) = slots.take_small() else { break Received::More };
             let got = match &self.link {
-                Link::Vnet(tap) => tap::receive_vnet(&tap.queues()[0], slots, head, tail),
-                Link::Plain(tap) => tap::receive_plain(&tap.queues()[0], slots, head, tail),
+                Link::Tap(tap) => tap::receive(&tap.queues()[0], slots, head, tail),
                 Link::Memory(memory) => memory.receive(slots, head, tail),
             };
             let Some(length) = got else {
@@ -189,25 +185,19 @@ impl Port {
         received
     }
 
-    /// Writes one frame given in slices. For links that carry virtio headers the first slice starts with one.
+    /// Writes one frame given in slices; the first starts with a virtio header.
     #[inline]
     pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<()> {
         match &self.link {
-            Link::Vnet(tap) | Link::Plain(tap) => tap::write_frame(&tap.queues()[0], slices),
+            Link::Tap(tap) => tap::write_frame(&tap.queues()[0], slices),
             Link::Memory(memory) => memory.write(slices),
         }
-    }
-
-    /// True when a virtio header stands before every frame.
-    #[inline]
-    pub fn has_vnet_header(&self) -> bool {
-        !matches!(self.link, Link::Plain(_))
     }
 
     /// The descriptor to sleep on, if there is one.
     pub fn descriptor(&self) -> Option<RawFd> {
         match &self.link {
-            Link::Vnet(tap) | Link::Plain(tap) => Some(tap.queues()[0].as_raw_fd()),
+            Link::Tap(tap) => Some(tap.queues()[0].as_raw_fd()),
             Link::Memory(_) => None,
         }
     }

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use host::{Namespace, Netlink, Route};
+use packet::Prefix;
 
 use crate::config::Config;
 use crate::engine::netns_id;
@@ -45,6 +46,8 @@ pub enum Error {
     Store(#[from] store::Error),
     #[error(transparent)]
     Host(#[from] host::Error),
+    #[error("a running process holds {name}: is its state kept elsewhere? Give its --state-dir")]
+    Held { name: String },
     #[error("cannot remove {}", path.display())]
     File { path: PathBuf, source: io::Error },
 }
@@ -56,7 +59,7 @@ pub enum Error {
 /// pods' interfaces are not known, and go with their namespaces.
 pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, Error> {
     if !config.state_dir.exists() {
-        return of_the_node(config);
+        return of_the_node(config, &config.node.pod_ranges);
     }
     let store = Store::open(&config.state_dir)?;
     let kept = match store.load() {
@@ -64,22 +67,33 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, Error> {
         Err(store::Error::Damaged { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let endpoints = kept.map(|kept| kept.endpoints).unwrap_or_default();
+    let (endpoints, mut ranges) = kept.map(|kept| (kept.endpoints, kept.node.pod_ranges)).unwrap_or_default();
+    ranges.extend(&config.node.pod_ranges);
     let mut found: Vec<Leftover> = endpoints.iter().filter_map(pod_interface).collect();
-    found.extend(of_the_node(config)?);
+    found.extend(of_the_node(config, &ranges)?);
     found.push(Leftover::StateDirectory(config.state_dir.clone()));
     Ok(found)
 }
 
-fn of_the_node(config: &Config) -> Result<Vec<Leftover>, Error> {
+/// What is in the node's namespace; of the routes those for `ranges`, or all of ours when no range is known.
+fn of_the_node(config: &Config, ranges: &[Prefix]) -> Result<Vec<Leftover>, Error> {
     let mut own = Netlink::open()?;
     let mut found = Vec::new();
     let name = config.node.host_port.as_str();
-    if own.link(name).is_ok_and(|link| link.kind == TAP_KIND) {
+    if let Ok(link) = own.link(name)
+        && link.kind == TAP_KIND
+    {
+        // A TAP has a carrier while a process holds it.
+        if link.carrier {
+            return Err(Error::Held { name: name.to_owned() });
+        }
         found.push(Leftover::HostPort { name: name.to_owned() });
     }
-    let ours = own.routes()?.into_iter().filter(|route| route.protocol == Route::PROTOCOL && route.link.is_none());
-    found.extend(ours.map(Leftover::Route));
+    let is_ours = |route: &Route| {
+        let meant = ranges.is_empty() || ranges.contains(&route.prefix);
+        route.protocol == Route::PROTOCOL && route.link.is_none() && meant
+    };
+    found.extend(own.routes()?.into_iter().filter(is_ours).map(Leftover::Route));
     Ok(found)
 }
 

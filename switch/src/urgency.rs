@@ -34,8 +34,13 @@ impl Urgency {
     /// Before a turn's burst is carried.
     #[inline]
     pub fn begin(&mut self, burst: &Burst) {
-        if self.urgent.is_none() && !self.refused && is_full(burst) {
+        if self.urgent.is_some() || self.refused {
+            return;
+        }
+        if is_full(burst) {
             self.become_urgent(Instant::now());
+        } else {
+            self.ended = None;
         }
     }
 
@@ -71,7 +76,7 @@ impl Urgency {
     }
 
     fn become_fair(&mut self, now: Instant) {
-        // What was granted can be given back.
+        // Leaving needs no permission.
         let _ = set_scheduling(Scheduling::Fair);
         (self.urgent, self.ended) = (None, Some(now));
     }

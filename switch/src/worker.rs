@@ -30,7 +30,7 @@ use ring::snapshot::Reader;
 
 use crate::lane::{Lane, SlowEnds};
 use crate::path;
-use crate::port::{Budget, Port};
+use crate::port::{Budget, Port, Received};
 use crate::urgency::Urgency;
 use crate::world::World;
 
@@ -149,7 +149,6 @@ impl Worker {
             turns = turns.wrapping_add(1);
             if turns.is_multiple_of(TURNS_PER_LOOK) || self.active.is_empty() {
                 self.take_events(&mut events, Some(Duration::ZERO))?;
-                self.lane.now_seconds = self.started.elapsed().as_secs() as u32;
             }
         }
         self.world.offline();
@@ -169,10 +168,17 @@ impl Worker {
                 continue;
             };
             let before = burst.len;
-            port.receive(burst, &mut lane.slots, &mut lane.spare, PORT_BUDGET);
-            if attention.stays_active(burst.len > before, port, self.poll.registry()) {
+            let frames = PORT_BUDGET.frames.min(burst.room().saturating_sub(ROOM_FOR_ANSWERS));
+            let budget = Budget { frames, ..PORT_BUDGET };
+            let received = port.receive(burst, &mut lane.slots, &mut lane.spare, budget);
+            // Cut short for want of room is not empty: frames may wait, and no event would tell of them.
+            let found = burst.len > before || received == Received::More;
+            if attention.stays_active(found, port, self.poll.registry()) {
                 self.active.push_back(number);
             }
+        }
+        if !self.active.is_empty() {
+            self.active.rotate_left(1);
         }
         let carries = burst.len > 0 || lane.has_answers();
         if carries {
@@ -201,16 +207,19 @@ impl Worker {
     /// Watches all ports, goes offline and sleeps until one has a frame or the worker is woken.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let world = self.world.turn();
-        while let Some(number) = self.active.pop_front() {
-            let attention = &mut self.attention[usize::from(number)];
-            if let Some(port) = world.port(number) {
-                attention.watch(port, self.poll.registry());
+        let (attention, registry) = (&mut self.attention, self.poll.registry());
+        self.active.retain(|&number| {
+            let attention = &mut attention[usize::from(number)];
+            let left_to_epoll = world.port(number).is_none_or(|port| attention.watch(port, registry));
+            if left_to_epoll {
+                *attention = Attention::default();
             }
-            *attention = Attention::default();
-        }
+            !left_to_epoll
+        });
         self.tallies.add(Tally::Sleeps as usize, 1);
         self.world.offline();
-        self.take_events(events, None)
+        // A port that cannot be watched must go on being read.
+        self.take_events(events, if self.active.is_empty() { None } else { Some(Duration::ZERO) })
     }
 
     fn report(&mut self) {
@@ -244,6 +253,7 @@ impl Worker {
                 self.activate(number as u16);
             }
         }
+        self.lane.now_seconds = self.started.elapsed().as_secs() as u32;
         Ok(())
     }
 }
@@ -264,9 +274,12 @@ impl Attention {
         if self.empty < EMPTY_TURNS_MAX {
             return true;
         }
-        self.watch(port, registry);
-        *self = Attention::default();
-        false
+        let left_to_epoll = self.watch(port, registry);
+        if left_to_epoll {
+            *self = Attention::default();
+        }
+        self.empty = 0;
+        !left_to_epoll
     }
 
     fn unwatch(&mut self, port: &Port, registry: &Registry) {
@@ -276,11 +289,13 @@ impl Attention {
         }
     }
 
-    fn watch(&mut self, port: &Port, registry: &Registry) {
+    /// Has the port watched; false when the kernel has no room for it among the watched.
+    fn watch(&mut self, port: &Port, registry: &Registry) -> bool {
         if let (Some(descriptor), true) = (port.descriptor(), self.unwatched) {
-            let watched = registry.register(&mut SourceFd(&descriptor), Token(port.number.into()), Interest::READABLE);
-            debug_assert!(watched.is_ok(), "a descriptor that was watched can be again: {watched:?}");
+            let token = Token(port.number.into());
+            self.unwatched = registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE).is_err();
         }
+        !self.unwatched
     }
 }
 
@@ -289,6 +304,8 @@ pub const PORTS_MAX: usize = 4096;
 
 /// What a port may give per turn.
 const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
+/// Rows of a burst that are kept for the slow path's answers.
+const ROOM_FOR_ANSWERS: usize = 32;
 /// Events are asked for in every so many turns while ports are active.
 const TURNS_PER_LOOK: u32 = 8;
 /// Turns with frames after which an active port is no longer watched.
@@ -297,3 +314,56 @@ const FRUITFUL_TURNS: u8 = 2;
 const EMPTY_TURNS_MAX: u8 = 64;
 const EVENTS: usize = 256;
 const WAKE: Token = Token(PORTS_MAX);
+
+#[cfg(test)]
+mod tests {
+    use packet::{Mac, Offload};
+    use ring::snapshot::Publisher;
+    use route_table::RouteTable;
+
+    use super::*;
+    use crate::port::{Abilities, Count, Link, PortCounters, Wire};
+
+    fn port(number: u16) -> (Port, Wire) {
+        let (end, wire) = Wire::new(256);
+        let port = Port {
+            number,
+            name: format!("port-{number}"),
+            host: number == 0,
+            mac: Mac([2, 0, 0, 0, 0, number as u8]),
+            gateway: Mac::GATEWAY,
+            mtu: 1500,
+            sources_v4: Vec::new(),
+            sources_v6: Vec::new(),
+            strict_mac: false,
+            abilities: Abilities::ALL,
+            link: Link::Memory(end),
+            counters: PortCounters::default(),
+        };
+        (port, wire)
+    }
+
+    #[test]
+    fn under_a_flood_from_every_port_each_gets_its_share() {
+        let (ports, wires): (Vec<Port>, Vec<Wire>) = (0..7).map(port).unzip();
+        let mut ports = ports.into_iter();
+        let mut world = World::new(ports.next().unwrap(), RouteTable::new().reader());
+        ports.for_each(|port| world.add(port));
+        let mut worlds = Publisher::new(world);
+        let poll = Poll::new().unwrap();
+        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+        let (mut worker, _ends) = Worker::new(worlds.reader(), Waiting::Spin, waker).unwrap();
+        (0..7).for_each(|number| worker.activate(number));
+        let turns = 140;
+        for _ in 0..turns {
+            for wire in &wires {
+                while wire.send(&Offload::default().bytes(), &[0; 60]) {}
+            }
+            assert!(worker.turn());
+        }
+        let received = |number| worlds.current().port(number).unwrap().counters.get(Count::Received);
+        let counts: Vec<u64> = (0..7).map(received).collect();
+        let fair = counts.iter().sum::<u64>() / 7;
+        assert!(counts.iter().all(|&count| count > fair * 8 / 10), "{counts:?}");
+    }
+}

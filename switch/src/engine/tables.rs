@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
-use control::Poll as PollMode;
+use control::{Code, Poll as PollMode, Refusal};
 use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -63,57 +63,68 @@ impl Tables {
     }
 
     /// Makes a port and its adjacency known, then its addresses.
-    pub(super) fn add_port(&mut self, port: Port, addresses: &[IpAddr]) -> Result<(), route_table::Error> {
+    ///
+    /// # Errors
+    /// No room among the watched descriptors or in the route table; nothing of it is left.
+    pub(super) fn add_port(&mut self, port: Port, addresses: &[IpAddr]) -> Result<(), Refusal> {
         let (number, hop) = (port.number, hop_of(port.number));
         let mut world = self.world().clone();
         world.add(port);
         self.publish(world);
-        let watched = self.watch(number);
-        debug_assert!(watched.is_ok(), "a fresh descriptor can be watched: {watched:?}");
         let prefixes: Vec<Prefix> = addresses.iter().map(|&address| Prefix::host(address)).collect();
-        let inserted = prefixes.iter().try_for_each(|&prefix| self.routes.insert(prefix, hop).map(drop));
-        if let Err(full) = inserted {
+        let watched = self.watch(number).map_err(|error| no_room(&error));
+        let inserted = watched.and_then(|()| {
+            prefixes
+                .iter()
+                .try_for_each(|&prefix| self.routes.insert(prefix, hop).map(drop))
+                .map_err(|full| no_room(&full))
+        });
+        if inserted.is_err() {
             drop(self.remove_port(number, &prefixes));
-            return Err(full);
         }
         self.settle();
-        Ok(())
+        inserted
     }
 
     /// Removes a port after everything that leads to it. The caller holds the last handle and may close it.
     pub(super) fn remove_port(&mut self, number: u16, routes: &[Prefix]) -> Option<Arc<Port>> {
-        self.clear(routes);
+        self.take_back(routes);
         let mut world = self.world().clone();
         let port = world.remove(number)?;
+        self.publish(world);
         if let Some(descriptor) = port.descriptor() {
-            // A failure means it was never watched; closing it would end the watch too.
+            // It fails when the worker did not have it watched just then.
             let _ = self.worker.registry.deregister(&mut SourceFd(&descriptor));
         }
-        self.publish(world);
         Some(port)
     }
 
     /// Sets or changes a route.
-    pub(super) fn set(&mut self, prefix: Prefix, hop: NextHop) -> Result<(), route_table::Error> {
-        self.routes.insert(prefix, hop)?;
+    pub(super) fn set(&mut self, prefix: Prefix, hop: NextHop) -> Result<(), Refusal> {
+        self.routes.insert(prefix, hop).map_err(|full| no_room(&full))?;
         self.settle();
         Ok(())
     }
 
-    /// Takes a route away; where a fixed route stood, it stands again.
-    pub(super) fn take_back(&mut self, prefix: Prefix) {
-        match self.fixed.get(&prefix) {
-            Some(&hop) => drop(self.routes.insert(prefix, hop)),
-            None => drop(self.routes.remove(prefix)),
+    /// Takes routes away; where a fixed route stood, it stands again.
+    pub(super) fn take_back(&mut self, prefixes: &[Prefix]) {
+        for &prefix in prefixes {
+            match self.fixed.get(&prefix) {
+                Some(&hop) => drop(self.routes.insert(prefix, hop)),
+                None => drop(self.routes.remove(prefix)),
+            }
         }
         self.settle();
     }
 
-    fn clear(&mut self, prefixes: &[Prefix]) {
-        for &prefix in prefixes {
-            self.routes.remove(prefix);
+    /// Waits until every answer of the slow path has been read, for whatever port it was. A number may then be given to
+    /// another port.
+    pub(super) fn flush_answers(&self) {
+        while !self.worker.slow.answers.is_idle() && !self.worker_is_gone() {
+            // A failed wake-up is made up for by the next look.
+            let _ = self.worker.waker.wake();
+            thread::yield_now();
         }
-        self.settle();
     }
 
     /// Ends the worker. Frames still in the ports' queues stay there.
@@ -135,7 +146,11 @@ impl Tables {
     fn publish(&mut self, world: World) {
         let version = self.worlds.publish(world);
         self.worlds.wait_in_force(version);
-        self.worlds.reclaim();
+        // A worker that is just waking holds an older world up for an instant, and its ports with it.
+        while self.worlds.retiring() > 0 {
+            self.worlds.reclaim();
+            thread::yield_now();
+        }
     }
 
     /// Waits until every worker sees the route table as it is now; what was removed may then be used again.
@@ -150,6 +165,17 @@ impl Tables {
         let (token, readable) = (Token(usize::from(number)), Interest::READABLE);
         self.worker.registry.register(&mut SourceFd(&descriptor), token, readable)
     }
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        // Whoever wanted to know how the worker ended has asked.
+        let _ = self.stop();
+    }
+}
+
+fn no_room(error: &dyn std::error::Error) -> Refusal {
+    Refusal::new(Code::Unavailable, error.to_string())
 }
 
 /// The highest CPU this thread may use: where pods are least likely to be put first.

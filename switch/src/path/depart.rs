@@ -139,7 +139,7 @@ impl Departure<'_> {
             bytes += u64::from(length);
         }
         let written = self.port.write(&slices[..count]).is_ok();
-        self.port.counters.add(Count::Joined, 1);
+        self.port.counters.add(Count::Joined, u64::from(written));
         for row in group.members() {
             self.count(row as usize, written.then_some(()).ok_or(Reason::WriteFailed));
         }
@@ -163,9 +163,8 @@ impl Departure<'_> {
     }
 
     fn write_whole(&mut self, row: usize) -> Result<(), Reason> {
-        let before = if self.port.has_vnet_header() { VNET_HEADER_LEN } else { 0 };
         let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
-        let frame = self.slots.frame_with(head, tail, length, before);
+        let frame = self.slots.frame_with(head, tail, length, VNET_HEADER_LEN);
         let slices = [IoSlice::new(frame.head), IoSlice::new(frame.tail)];
         let count = 1 + usize::from(!frame.tail.is_empty());
         self.port.write(&slices[..count]).map_err(|_| Reason::WriteFailed)
@@ -187,13 +186,12 @@ impl Departure<'_> {
         let mut cut = Cut::new(frame, offload, form).map_err(|_| Reason::Uncuttable)?;
         let mut block = [0; VNET_HEADER_LEN + HEADERS_MAX];
         block[..VNET_HEADER_LEN].copy_from_slice(&cut.offload().bytes());
-        let from = if self.port.has_vnet_header() { 0 } else { VNET_HEADER_LEN };
         let to = VNET_HEADER_LEN + cut.header_len();
         self.port.counters.add(Count::Cut, 1);
         let mut refused = false;
         while let Some(part) = cut.next(&mut block[VNET_HEADER_LEN..]) {
             let [near, far] = cut.payload(&part);
-            let slices = [IoSlice::new(&block[from..to]), IoSlice::new(near), IoSlice::new(far)];
+            let slices = [IoSlice::new(&block[..to]), IoSlice::new(near), IoSlice::new(far)];
             refused |= self.port.write(&slices).is_err();
         }
         if refused { Err(Reason::WriteFailed) } else { Ok(()) }

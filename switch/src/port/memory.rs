@@ -67,8 +67,8 @@ impl MemoryPort {
     pub(super) fn receive(&self, slots: &mut Slots, head: u32, tail: u32) -> Option<usize> {
         let frame = self.0.towards.pop()?;
         let length = frame.length - VNET_HEADER_LEN;
-        slots.landing(tail, VNET_HEADER_LEN)[..frame.length].copy_from_slice(&frame.bytes[..frame.length]);
-        slots.take_in(head, tail, VNET_HEADER_LEN, length);
+        slots.landing(tail)[..frame.length].copy_from_slice(&frame.bytes[..frame.length]);
+        slots.take_in(head, tail, length);
         let _ = self.0.free.push(frame);
         Some(length)
     }

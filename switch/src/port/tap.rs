@@ -6,30 +6,18 @@
 use std::fs::File;
 use std::io::{self, IoSlice};
 
-use packet::{Offload, Slots, VNET_HEADER_LEN};
+use packet::{Slots, VNET_HEADER_LEN};
 use rustix::io::{Errno, read, write, writev};
 
-/// One frame with its virtio header into the headroom; its length without the header, `None` when there is none.
+/// One frame with its virtio header; its length without the header, `None` when there is none.
 #[inline]
-pub(super) fn receive_vnet(file: &File, slots: &mut Slots, head: u32, tail: u32) -> Option<usize> {
-    read_frame(file, slots, (head, tail), VNET_HEADER_LEN)
-}
-
-/// One frame without a virtio header; an empty one is written in its place, so that all frames look alike from here on.
-#[inline]
-pub(super) fn receive_plain(file: &File, slots: &mut Slots, head: u32, tail: u32) -> Option<usize> {
-    let length = read_frame(file, slots, (head, tail), 0)?;
-    slots.before_mut(head, VNET_HEADER_LEN).copy_from_slice(&Offload::default().bytes());
-    Some(length)
-}
-
-#[inline]
-fn read_frame(file: &File, slots: &mut Slots, (head, tail): (u32, u32), before: usize) -> Option<usize> {
+pub(super) fn receive(file: &File, slots: &mut Slots, head: u32, tail: u32) -> Option<usize> {
     loop {
-        match read(file, slots.landing(tail, before)) {
-            Ok(length) if length > before => {
-                slots.take_in(head, tail, before, length - before);
-                return Some(length - before);
+        match read(file, slots.landing(tail)) {
+            Ok(read) if read > VNET_HEADER_LEN => {
+                let length = read - VNET_HEADER_LEN;
+                slots.take_in(head, tail, length);
+                return Some(length);
             }
             Err(Errno::INTR) => {}
             // Nothing there; or the device is down or gone, which its removal from the world will settle.
