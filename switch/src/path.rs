@@ -2,11 +2,11 @@
 //!
 //! | stage | asks | lets go |
 //! |---|---|---|
-//! | [`parse`] | what is it? | malformed frames; ARP, ND and what the switch consumes |
-//! | [`leaving`] | may it leave its workload? | spoofed sources |
-//! | [`route`] | where to? | no route, blackholes, packets for the gateway itself |
-//! | [`rewrite`] | as what? | TTL used up, too big |
-//! | [`depart`] | by which port, in which form? | everything: each row is settled here, once |
+//! | `parse` | what is it? | malformed frames; ARP, ND and what the switch consumes |
+//! | `leaving` | may it leave its workload? | spoofed sources |
+//! | `route` | where to? | no route, blackholes, packets for the gateway itself |
+//! | `rewrite` | as what? | TTL used up, too big |
+//! | `depart` | by which port, in which form? | everything: each row is settled here, once |
 //!
 //! A stage is one plain loop over the burst's columns, `fn(&mut Burst, &World, &mut Lane)`. A packet that leaves early
 //! gets its exit written and is skipped by the stages after; nothing is moved. The slow path's answers join right before

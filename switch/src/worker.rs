@@ -2,7 +2,7 @@
 //!
 //! A turn takes the newest world, receives a burst from the active ports, carries it along the path and departs it. A port
 //! is *watched* by epoll until its first frame; then it is *active* and read every turn, and soon no longer watched, so
-//! that who sends to it need not ring a bell that nobody waits for. After [`EMPTY_TURNS_MAX`] turns without a frame, or
+//! that who sends to it need not ring a bell that nobody waits for. After `EMPTY_TURNS_MAX` turns without a frame, or
 //! before the worker sleeps, it is watched again. So idle ports cost nothing, and busy ones no wake-ups:
 //!
 //! ```text
@@ -15,7 +15,7 @@
 //! With nothing to carry the worker polls for a while, then goes offline and sleeps. Watching is edge-triggered, and
 //! beginning to watch tells at once of a frame that is there already, so none is missed in between.
 //!
-//! Fairness: a port gives at most [`PORT_BUDGET`] per turn, and the active ports take turns at being first.
+//! Fairness: a port gives at most `PORT_BUDGET` per turn, and the active ports take turns at being first.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
