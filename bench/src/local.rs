@@ -35,7 +35,8 @@ pub struct Plan {
     pub counted: Duration,
     /// How many flows `udp64_flows_pps` sends in turn.
     pub flows: usize,
-    /// The CPU of the switch and of the plain forwarder; `None` leaves them to the scheduler.
+    /// The CPU of the switch and of the plain forwarder; `None` leaves the forwarder to the scheduler
+    /// and the switch to its own choice, the last CPU.
     pub switch_cpu: Option<usize>,
 }
 

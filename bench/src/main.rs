@@ -69,7 +69,7 @@ struct LocalArguments {
     /// How many flows udp64_flows_pps sends in turn.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=20_000))]
     flows: u16,
-    /// The CPU of the switch and of the plain forwarder; `none` leaves them to the scheduler.
+    /// The CPU of the switch and of the plain forwarder; `none` leaves the forwarder to the scheduler and the switch to its own choice.
     #[arg(long, default_value = "none", value_name = "N|none", value_parser = cpu_or_none)]
     switch_cpu: SwitchCpu,
     /// Print one JSON object instead of the table.

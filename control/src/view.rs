@@ -38,7 +38,7 @@ pub struct PortView {
     pub sent: Traffic,
     /// Packets received here and dropped by the switch, by reason; reasons without drops are left out.
     pub dropped: BTreeMap<String, u64>,
-    /// Frames the kernel dropped at this interface, in both directions, where it says.
+    /// Frames the kernel dropped before the switch could read them, where it says: the TAP's queue was full.
     pub kernel_dropped: Option<u64>,
 }
 

@@ -6,7 +6,8 @@
 //!
 //! The table is a fixed number of buckets of eight entries; a full bucket evicts the entry unused for longest, which is
 //! counted. An entry unused for [`TCP_IDLE_SECONDS`] or [`OTHER_IDLE_SECONDS`] (the kernel's own defaults for connection
-//! tracking, rounded up) no longer counts. A stale entry does no harm but a detour: the host routes the packet back.
+//! tracking, rounded up) no longer counts. A stale entry does no harm but a detour: the host routes the
+//! packet back, which is a translated one's way, so the detour lasts while the flow does.
 //!
 //! Fragments carry no ports; they use the entry of port 0, which a fragment in the other direction left.
 
@@ -78,7 +79,7 @@ impl Flow {
 }
 
 impl Returns {
-    /// A table of `entries` entries, rounded up to a power of two; memory is touched as it is used.
+    /// A table of `entries` entries, rounded up to a power of two: 80 bytes each, all written at once.
     pub fn new(entries: usize) -> Self {
         let buckets = entries.div_ceil(WAYS).next_power_of_two();
         Returns {
