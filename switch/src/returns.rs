@@ -6,8 +6,8 @@
 //!
 //! The table is a fixed number of buckets of eight entries; a full bucket evicts the entry unused for longest, which is
 //! counted. An entry unused for [`TCP_IDLE_SECONDS`] or [`OTHER_IDLE_SECONDS`] (the kernel's own defaults for connection
-//! tracking, rounded up) no longer counts. A stale entry does no harm but a detour: the host routes the
-//! packet back, which is a translated one's way, so the detour lasts while the flow does.
+//! tracking, rounded up) no longer counts. A stale entry does no harm but a detour: the host routes the packet back, which
+//! is a translated one's way too, so the detour lasts as long as the flow does.
 //!
 //! Fragments carry no ports; they use the entry of port 0, which a fragment in the other direction left.
 
@@ -79,7 +79,7 @@ impl Flow {
 }
 
 impl Returns {
-    /// A table of `entries` entries, rounded up to a power of two: 80 bytes each, all written at once.
+    /// A table of `entries` entries, rounded up to a power of two; 64 bytes each, all written at once.
     pub fn new(entries: usize) -> Self {
         let buckets = entries.div_ceil(WAYS).next_power_of_two();
         Returns {
@@ -144,6 +144,9 @@ pub const OTHER_IDLE_SECONDS: u32 = 600;
 
 const WAYS: usize = 8;
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+// What the page above says of its size, and the reason why a bucket is eight cache lines.
+const _: () = assert!(size_of::<Entry>() == 64);
 
 #[cfg(test)]
 mod tests {
