@@ -1,9 +1,9 @@
-//! The ioctls of this crate, each as a safe function of typed arguments: the only unsafe code here.
+//! The ioctls of this crate and one socket option, each as a safe function of typed arguments.
 //!
 //! Every block passes the kernel either an integer by value or a pointer to a live local of exactly the type the
 //! request is defined for, and the kernel keeps no pointer after the call returns.
 //!
-//! Source: Linux `drivers/net/tun.c`, `include/uapi/linux/if_tun.h`, netdevice(7), ioctl_ns(2).
+//! Source: Linux `drivers/net/tun.c`, `include/uapi/linux/if_tun.h`, netdevice(7), ioctl_ns(2), socket(7).
 
 use std::fs::File;
 use std::io;
@@ -94,6 +94,22 @@ pub(crate) fn namespace_kind(descriptor: BorrowedFd<'_>) -> io::Result<c_int> {
     let kind = unsafe { libc::ioctl(descriptor.as_raw_fd(), libc::NS_GET_NSTYPE) };
     check(kind).map(|()| kind)
 }
+
+/// `SO_NETNS_COOKIE` (Linux 5.14): the number of the namespace a socket was opened in, never given twice while the
+/// machine runs.
+pub(crate) fn namespace_cookie(socket: &impl AsRawFd) -> io::Result<u64> {
+    let (mut cookie, mut length) = (0_u64, mem::size_of::<u64>() as libc::socklen_t);
+    // SAFETY: the option is eight bytes long and is written to a live u64; the length says so.
+    check(unsafe {
+        let value = (&raw mut cookie).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, SO_NETNS_COOKIE, value, &raw mut length)
+    })?;
+    Ok(cookie)
+}
+
+/// Linux `include/uapi/asm-generic/socket.h`; on the architectures that number their options otherwise it is unknown,
+/// and the call refused.
+const SO_NETNS_COOKIE: c_int = 71;
 
 fn check(result: c_int) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

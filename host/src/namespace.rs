@@ -10,6 +10,8 @@
 //!
 //! Source: setns(2), ip-netns(8), Linux `Documentation/filesystems/sharedsubtree.rst`.
 
+use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::ops::Deref;
@@ -22,6 +24,7 @@ use std::{panic, process, thread};
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::makedev;
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 use crate::{Error, LinkChange, Netlink, ioctl};
@@ -122,6 +125,34 @@ impl Namespace {
         let loopback = netlink.link("lo")?.index;
         netlink.change_link(loopback, &LinkChange { up: Some(true), ..LinkChange::default() })
     }
+}
+
+impl Identity {
+    /// True when `path` leads to this namespace.
+    pub fn is_at(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|data| data.dev() == self.device && data.ino() == self.inode)
+    }
+
+    /// The namespaces in which a process lives, or which a mount holds that is seen from here. Those that only a
+    /// descriptor holds are not found.
+    pub fn inhabited() -> HashSet<Identity> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounted = mounts.lines().filter_map(mounted_namespace);
+        let is_process = |name: &OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let processes = entries.filter(|entry| is_process(&entry.file_name()));
+        let lived_in = processes.filter_map(|entry| fs::metadata(entry.path().join("ns/net")).ok());
+        mounted.chain(lived_in.map(|data| Identity { device: data.dev(), inode: data.ino() })).collect()
+    }
+}
+
+/// The network namespace a line of `/proc/PID/mountinfo` mounts, if it does (proc_pid_mountinfo(5)):
+/// `29 23 0:4 net:[4026532246] /run/netns/a rw shared:1 - nsfs nsfs rw`.
+fn mounted_namespace(line: &str) -> Option<Identity> {
+    let [_, _, device, root] = line.splitn(5, ' ').take(4).collect::<Vec<_>>().try_into().ok()?;
+    let inode = root.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()?;
+    let (major, minor) = device.split_once(':')?;
+    Some(Identity { device: makedev(major.parse().ok()?, minor.parse().ok()?), inode })
 }
 
 impl AsFd for Namespace {

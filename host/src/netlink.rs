@@ -24,7 +24,7 @@ use netlink_packet_core::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
-use crate::{Error, Namespace};
+use crate::{Error, Namespace, ioctl};
 
 /// A conversation with the kernel about one network namespace.
 #[derive(Debug)]
@@ -44,6 +44,11 @@ impl Netlink {
     /// Speaks about `namespace`; the calling thread stays where it is.
     pub fn open_in(namespace: &Namespace) -> Result<Self, Error> {
         namespace.run(Netlink::open)?
+    }
+
+    /// The number of the namespace, never given twice while the machine runs; none before Linux 5.14.
+    pub fn namespace_cookie(&self) -> Option<u64> {
+        ioctl::namespace_cookie(&self.socket).ok()
     }
 
     /// Sends one request and collects what comes before its acknowledgement.

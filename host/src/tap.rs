@@ -151,6 +151,11 @@ impl Tap {
         ioctl::attached_name(&self.queues[0]).map_err(|source| self.failed("TUNGETIFF", source))
     }
 
+    /// False once the device was deleted, by itself or with its namespace.
+    pub fn is_attached(&self) -> bool {
+        self.name().is_ok()
+    }
+
     /// The device's Ethernet address, wherever it lies now.
     pub fn mac(&self) -> Result<Mac, Error> {
         let bytes = ioctl::hardware_address(&self.queues[0]);

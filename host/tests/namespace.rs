@@ -7,7 +7,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process;
 
-use podswitch_host::{Error, Family, LinkChange, Namespace, Netlink, Sysctl, TemporaryNamespace};
+use podswitch_host::{Error, Family, Identity, LinkChange, Namespace, Netlink, Sysctl, TemporaryNamespace};
 
 fn namespace() -> TemporaryNamespace {
     TemporaryNamespace::new("host-ns").unwrap_or_else(|error| panic!("this test needs root: {error}"))
@@ -33,6 +33,27 @@ fn a_named_namespace_is_made_entered_and_deleted() {
     assert!(Namespace::delete_named(&name).unwrap_err().is_missing());
     // The open descriptor still is that namespace.
     assert_eq!(made.run(|| Namespace::current().unwrap().identity()).unwrap(), inside);
+}
+
+#[test]
+fn a_namespace_is_known_by_what_leads_to_it() {
+    let (pod, other) = (namespace(), namespace());
+    let (identity, path) = (pod.identity(), pod.path().to_owned());
+    assert!(identity.is_at(&path) && !identity.is_at(other.path()) && !identity.is_at(Path::new("/run/netns/none")));
+    let is_inhabited = |identity| Identity::inhabited().contains(&identity);
+    assert!(is_inhabited(identity) && is_inhabited(Namespace::current().unwrap().identity()));
+    let cookie = |namespace| Netlink::open_in(namespace).unwrap().namespace_cookie().unwrap();
+    assert!(cookie(&pod) == cookie(&pod) && cookie(&pod) != cookie(&other));
+
+    // Without its name it lives on by the one process inside. The descriptor keeps its number from being given anew.
+    let _held = Namespace::open(&path).unwrap();
+    let mut command = process::Command::new("sleep");
+    let mut sleep = pod.run(|| command.arg("60").spawn()).unwrap().unwrap();
+    drop(pod);
+    assert!(!identity.is_at(&path) && is_inhabited(identity));
+    sleep.kill().unwrap();
+    sleep.wait().unwrap();
+    assert!(!is_inhabited(identity));
 }
 
 #[test]

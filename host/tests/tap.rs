@@ -61,6 +61,7 @@ fn a_descriptor_keeps_the_namespace_it_was_opened_in_and_no_other() {
     drop(lost);
     let gone = until(|| moved.name().err());
     assert_eq!(gone.errno(), Some(libc::EBADFD), "{gone}");
+    assert!(!moved.is_attached() && adopted.is_attached());
     assert_eq!(adopted.name().unwrap(), "eth0");
     adopted.set_persistent(false).unwrap();
 }
