@@ -12,6 +12,7 @@
 use std::fs;
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,6 +57,9 @@ pub struct Settings {
     /// Drop pods' frames that carry another Ethernet address than their own.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub strict_mac: Option<bool>,
+    /// Seconds an endpoint may outlive its namespace before it is detached [default: 10].
+    #[arg(long, value_name = "SECONDS")]
+    pub sweep_seconds: Option<NonZeroU32>,
     /// Where the switch listens for control [default: control.sock in the state directory].
     // On the command line this is the global --socket.
     #[arg(skip)]
@@ -79,6 +83,8 @@ pub struct Config {
     pub worker_cpu: Option<u16>,
     /// Drop pods' frames that carry another Ethernet address than their own.
     pub strict_mac: bool,
+    /// How long an endpoint may outlive its namespace before it is detached.
+    pub sweep_every: Duration,
 }
 
 /// What pods and the host see of this node.
@@ -190,6 +196,7 @@ impl Settings {
             spin_us: self.spin_us.or(other.spin_us),
             worker_cpu: self.worker_cpu.or(other.worker_cpu),
             strict_mac: self.strict_mac.or(other.strict_mac),
+            sweep_seconds: self.sweep_seconds.or(other.sweep_seconds),
         }
     }
 }
@@ -235,6 +242,7 @@ impl Config {
             spin: Duration::from_micros(spin_us.into()),
             worker_cpu: settings.worker_cpu,
             strict_mac: settings.strict_mac.unwrap_or(false),
+            sweep_every: Duration::from_secs(settings.sweep_seconds.map_or(SWEEP_SECONDS, u32::from).into()),
         })
     }
 }
@@ -324,6 +332,7 @@ pub const STATE_DIR: &str = "/run/podswitch";
 pub const SOCKET: &str = "control.sock";
 /// The interface between the switch and the host unless told otherwise.
 pub const HOST_PORT: &str = "podswitch0";
+const SWEEP_SECONDS: u32 = 10;
 const SPIN_US: u32 = 50;
 const SPIN_US_MAX: u32 = 1_000_000;
 /// `sun_path` less its terminating zero (unix(7)).

@@ -15,7 +15,8 @@ use packet::Prefix;
 use crate::config::Config;
 use crate::engine::netns_id;
 use crate::state::Endpoint;
-use crate::store::{self, Store};
+use crate::store::{self, Kept, Store};
+use crate::wire::TAP_KIND;
 
 /// One thing that was left.
 #[derive(Debug)]
@@ -55,19 +56,15 @@ pub enum Error {
 /// Everything an ended switch of this configuration has left.
 ///
 /// # Errors
-/// [`store::Error::Locked`] while a switch runs there: it purges itself when asked. A damaged state is no error; then
-/// pods' interfaces are not known, and go with their namespaces.
+/// [`store::Error::Locked`] while a switch runs there: it purges itself when asked. A damaged state is no error: what
+/// was kept there is not known, and goes with its namespace.
 pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, Error> {
     if !config.state_dir.exists() {
         return of_the_node(config, &config.node.pod_ranges);
     }
     let store = Store::open(&config.state_dir)?;
-    let kept = match store.load() {
-        Ok(kept) => kept,
-        Err(store::Error::Damaged { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let (endpoints, mut ranges) = kept.map(|kept| (kept.endpoints, kept.node.pod_ranges)).unwrap_or_default();
+    let Kept { node, endpoints, .. } = store.load()?.unwrap_or_default();
+    let mut ranges = node.map(|node| node.pod_ranges).unwrap_or_default();
     ranges.extend(&config.node.pod_ranges);
     let mut found: Vec<Leftover> = endpoints.iter().filter_map(pod_interface).collect();
     found.extend(of_the_node(config, &ranges)?);
@@ -99,7 +96,7 @@ fn of_the_node(config: &Config, ranges: &[Prefix]) -> Result<Vec<Leftover>, Erro
 
 fn pod_interface(endpoint: &Endpoint) -> Option<Leftover> {
     let namespace = Namespace::open(endpoint.netns.as_path()).ok()?;
-    if netns_id(&namespace) != endpoint.netns_id {
+    if !netns_id(&namespace).is(endpoint.netns_id) {
         return None;
     }
     let name = endpoint.interface.as_str();
@@ -158,5 +155,3 @@ impl fmt::Display for Leftover {
         }
     }
 }
-
-const TAP_KIND: &str = "tun";

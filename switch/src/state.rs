@@ -57,16 +57,30 @@ pub struct Endpoint {
     pub origin: Origin,
     /// Index of its port, from 1; 0 is the host port.
     pub port: u16,
+    /// How its TAP was made.
+    #[serde(default)]
+    pub tap: TapFlags,
 }
 
-/// A namespace by the device and inode of its file: unique while it lives.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
+/// A namespace by the device and inode of its file, unique while it lives, and by a number that is never given twice.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetnsId {
     /// Device of the namespace file system.
     pub device: u64,
     /// Inode of the namespace.
     pub inode: u64,
+    /// `SO_NETNS_COOKIE`; none where the kernel, or who wrote this down, did not know it.
+    #[serde(default)]
+    pub cookie: Option<u64>,
+}
+
+/// What a TAP was made with; it can be opened again only in the same way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TapFlags {
+    /// Several queues may be opened (`IFF_MULTI_QUEUE`).
+    pub multi_queue: bool,
 }
 
 /// One change of the state.
@@ -90,8 +104,8 @@ pub enum Effect {
     RouteAdded {
         /// The route.
         route: Route,
-        /// Where its prefix led before.
-        replaced: Option<RouteTarget>,
+        /// The route its prefix had before.
+        replaced: Option<Route>,
     },
     /// The route is gone.
     RouteDeleted(Route),
@@ -103,18 +117,18 @@ impl State {
         State { node, endpoints: BTreeMap::new(), routes: BTreeMap::new() }
     }
 
-    /// A state of what was kept, under settings that may have changed since; refuses what no longer fits.
-    pub fn restore(node: Node, endpoints: Vec<Endpoint>, routes: Vec<Route>) -> Result<Self, Refusal> {
-        let mut state = State::new(node);
-        for endpoint in endpoints {
-            state.admit_endpoint(&endpoint)?;
-            state.endpoints.insert(endpoint.name.clone(), endpoint);
-        }
-        for route in routes {
-            state.admit_route(&route)?;
-            state.routes.insert(route.prefix, route);
-        }
-        Ok(state)
+    /// Takes an endpoint that was kept, under settings that may have changed since, or refuses it.
+    pub fn admit_endpoint(&mut self, endpoint: Endpoint) -> Result<(), Refusal> {
+        self.check_endpoint(&endpoint)?;
+        self.endpoints.insert(endpoint.name.clone(), endpoint);
+        Ok(())
+    }
+
+    /// The same for a route; the endpoint it leads to comes first.
+    pub fn admit_route(&mut self, route: Route) -> Result<(), Refusal> {
+        self.check_route(&route)?;
+        self.routes.insert(route.prefix, route);
+        Ok(())
     }
 
     /// Applies `change` whole, or refuses it and changes nothing.
@@ -124,6 +138,29 @@ impl State {
             Change::Detach(detach) => self.detach(&detach),
             Change::AddRoute(route) => self.add_route(route),
             Change::DeleteRoute(delete) => self.delete_route(&delete),
+        }
+    }
+
+    /// Takes back what the last change did, and says so as an effect of its own.
+    pub fn revert(&mut self, effect: Effect) -> Effect {
+        match effect {
+            Effect::Attached(endpoint) => {
+                self.endpoints.remove(&endpoint.name);
+                Effect::Detached(endpoint, Vec::new())
+            }
+            Effect::RouteAdded { route, replaced: None } => {
+                self.routes.remove(&route.prefix);
+                Effect::RouteDeleted(route)
+            }
+            Effect::RouteAdded { route, replaced: Some(old) } => {
+                self.routes.insert(old.prefix, old.clone());
+                Effect::RouteAdded { route: old, replaced: Some(route) }
+            }
+            Effect::RouteDeleted(route) => {
+                self.routes.insert(route.prefix, route.clone());
+                Effect::RouteAdded { route, replaced: None }
+            }
+            Effect::Detached(..) => unreachable!("what was taken away in the kernel is not given back"),
         }
     }
 
@@ -160,9 +197,9 @@ impl State {
             interface,
             addresses,
             origin,
+            tap: TapFlags::default(),
         };
-        self.admit_endpoint(&endpoint)?;
-        self.endpoints.insert(endpoint.name.clone(), endpoint.clone());
+        self.admit_endpoint(endpoint.clone())?;
         Ok(Effect::Attached(endpoint))
     }
 
@@ -187,8 +224,8 @@ impl State {
     }
 
     fn add_route(&mut self, route: Route) -> Result<Effect, Refusal> {
-        self.admit_route(&route)?;
-        let replaced = self.routes.insert(route.prefix, route.clone()).map(|old| old.target);
+        self.check_route(&route)?;
+        let replaced = self.routes.insert(route.prefix, route.clone());
         Ok(Effect::RouteAdded { route, replaced })
     }
 
@@ -206,7 +243,7 @@ impl State {
     }
 
     /// Says no to an endpoint that is wrong in itself or collides with what is there.
-    fn admit_endpoint(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
+    fn check_endpoint(&self, endpoint: &Endpoint) -> Result<(), Refusal> {
         let Endpoint { name, interface, netns, netns_id, addresses, port, .. } = endpoint;
         sound(endpoint)?;
         if let Some(holder) = self.endpoints.get(name) {
@@ -220,14 +257,14 @@ impl State {
             if other.port == *port {
                 return Err(conflict(format!("port {port} is in use by endpoint {}", other.name)));
             }
-            if other.netns_id == *netns_id && other.interface == *interface {
+            if other.netns_id.is(*netns_id) && other.interface == *interface {
                 return Err(conflict(format!("{interface} of {netns} is in use by endpoint {}", other.name)));
             }
         }
-        addresses.iter().try_for_each(|address| self.admit_address(address.get()))
+        addresses.iter().try_for_each(|address| self.check_address(address.get()))
     }
 
-    fn admit_address(&self, address: IpAddr) -> Result<(), Refusal> {
+    fn check_address(&self, address: IpAddr) -> Result<(), Refusal> {
         if self.node.router_addresses.contains(&address) {
             return Err(conflict(format!("{address} is the router address of this node"))
                 .hint("choose another, or set router_address in the configuration"));
@@ -243,7 +280,7 @@ impl State {
     }
 
     /// Says no to a route that is wrong in itself or collides with what is there.
-    fn admit_route(&self, route: &Route) -> Result<(), Refusal> {
+    fn check_route(&self, route: &Route) -> Result<(), Refusal> {
         let Route { prefix, target, origin } = route;
         let address = prefix.address();
         let last = control::unroutable(prefix.net().broadcast());
@@ -295,6 +332,14 @@ impl State {
         let free = (1..=ENDPOINTS_MAX).find(|&port| !taken[port]);
         free.map(|port| port as u16)
             .ok_or_else(|| Refusal::new(Code::Unavailable, format!("all {ENDPOINTS_MAX} ports are in use")))
+    }
+}
+
+impl NetnsId {
+    /// True when both mean one namespace, as far as is known of them.
+    pub fn is(self, other: NetnsId) -> bool {
+        let differ = self.cookie.zip(other.cookie).is_some_and(|(one, other)| one != other);
+        (self.device, self.inode) == (other.device, other.inode) && !differ
     }
 }
 

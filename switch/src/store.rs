@@ -3,46 +3,102 @@
 //! ```text
 //!  STATE_DIR          0700
 //!    lock             flock(2) of the one switch that lives here; holds its pid
-//!    state.json       0600, replaced by rename: whole and old, or whole and new
+//!    state.journal    0600, one record for each change; written anew, by rename, at each start and when it has grown
+//!    state.damaged    what a start found in place of a sound journal, for whoever wants to know
 //!    control.sock     the server's
 //! ```
 //!
-//! Nothing is synced: the page cache survives the death of the process, and a reboot clears `/run` as it clears the
-//! namespaces. A file of a newer format is refused rather than misread.
+//! Intent is kept before the effect, so a start finds what was half made. A damaged record is told and left out; every
+//! other one counts, see [`journal`]. A state of another boot of the machine is void: its namespaces are gone. Formats:
+//! 1, one JSON document in `state.json`, is read and becomes 2, the journal; newer ones are refused rather than misread.
 
+mod journal;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use control::Route;
+use control::{Name, Route};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
+use packet::Prefix;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Node, SOCKET};
-use crate::state::{Endpoint, State};
+use crate::state::{Effect, Endpoint, State};
+
+pub use journal::Damage;
+use journal::Journal;
 
 /// The state directory of this process, locked while this lives.
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
+    journal: Option<Journal>,
+    /// Records at which the journal is written anew.
+    full_at: usize,
     _lock: Flock<File>,
 }
 
 /// What an earlier process was asked for, under the settings it had.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Kept {
-    version: u32,
-    /// Its settings.
-    pub node: Node,
+    /// Its settings; none where their record was damaged.
+    pub node: Option<Node>,
     /// Its endpoints.
     pub endpoints: Vec<Endpoint>,
     /// Its routes.
     pub routes: Vec<Route>,
+    /// What was no sound record.
+    pub damages: Vec<Damage>,
+}
+
+/// One line of the journal.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Record<'a> {
+    Head(Head<'a>),
+    Endpoint(Cow<'a, Endpoint>),
+    EndpointGone(Cow<'a, Name>),
+    Route(Cow<'a, Route>),
+    RouteGone(Prefix),
+}
+
+/// The first record.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head<'a> {
+    format: u32,
+    /// Which run of the machine it was written in, as in `/proc/sys/kernel/random/boot_id`.
+    boot: String,
+    node: Cow<'a, Node>,
+}
+
+/// The part of the first record that every format has.
+#[derive(Deserialize)]
+struct AnyHead {
+    head: Format,
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+/// All of format 1.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    #[serde(rename = "version")]
+    _format: u32,
+    node: Node,
+    endpoints: Vec<Endpoint>,
+    routes: Vec<Route>,
 }
 
 /// Why the state cannot be kept or read.
@@ -57,8 +113,6 @@ pub enum Error {
     Locked { dir: PathBuf, pid: String },
     #[error("{} has format {found}, and this switch reads up to {FORMAT}", path.display())]
     Newer { path: PathBuf, found: u32 },
-    #[error("{} is damaged", path.display())]
-    Damaged { path: PathBuf, source: serde_json::Error },
 }
 
 impl Store {
@@ -84,45 +138,76 @@ impl Store {
             _ => failed("lock", &path)(errno.into()),
         })?;
         lock.set_len(0).and_then(|()| writeln!(&*lock, "{}", process::id())).map_err(failed("write", &path))?;
-        Ok(Store { dir: dir.to_owned(), _lock: lock })
+        Ok(Store { dir: dir.to_owned(), journal: None, full_at: 0, _lock: lock })
     }
 
-    /// What was kept, if anything.
+    /// What was kept in this run of the machine, if anything.
     ///
     /// # Errors
-    /// [`Error::Newer`] and [`Error::Damaged`].
+    /// [`Error::Newer`], and [`Error::Io`] for a file that cannot be read. Damage is no error.
     pub fn load(&self) -> Result<Option<Kept>, Error> {
-        let path = self.dir.join(STATE);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(Error::Io { action: "read", path, source }),
-        };
-        let damaged = |source| Error::Damaged { path: path.clone(), source };
-        let Format { version } = serde_json::from_slice(&text).map_err(damaged)?;
-        if version > FORMAT {
-            return Err(Error::Newer { path, found: version });
+        let path = self.dir.join(JOURNAL);
+        let Some(text) = read_if_present(&path)? else { return self.load_document() };
+        let format = journal::first(&text).map_or(FORMAT, |AnyHead { head }| head.format);
+        if format > FORMAT {
+            return Err(Error::Newer { path, found: format });
         }
-        serde_json::from_slice(&text).map(Some).map_err(damaged)
+        let (records, damages) = journal::read(&text);
+        Ok(fold(records).map(|kept| Kept { damages, ..kept }))
     }
 
-    /// Keeps `state` in place of what was kept before.
-    pub fn save(&self, state: &State) -> Result<(), Error> {
-        let kept = Kept {
-            version: FORMAT,
-            node: state.node().clone(),
-            endpoints: state.endpoints().cloned().collect(),
-            routes: state.routes().cloned().collect(),
-        };
-        let (new, path) = (self.dir.join(STATE_NEW), self.dir.join(STATE));
-        let write = || {
-            let file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-            let mut file = BufWriter::new(file);
-            serde_json::to_writer(&mut file, &kept)?;
-            file.flush()?;
-            fs::rename(&new, &path)
-        };
-        write().map_err(|source| Error::Io { action: "write", path: path.clone(), source })
+    /// What a switch that knew format 1 has kept.
+    fn load_document(&self) -> Result<Option<Kept>, Error> {
+        let path = self.dir.join(DOCUMENT);
+        let Some(text) = read_if_present(&path)? else { return Ok(None) };
+        // That format was replaced as a whole: it is sound or it is nothing.
+        let damages = vec![Damage { line: 1, cut_off: false }];
+        Ok(Some(match serde_json::from_slice(&text) {
+            Ok(Document { node, endpoints, routes, .. }) => {
+                Kept { node: Some(node), endpoints, routes, damages: Vec::new() }
+            }
+            Err(_) => Kept { damages, ..Kept::default() },
+        }))
+    }
+
+    /// Puts what a start found damaged where it is not written over.
+    pub fn set_damaged_aside(&self) -> Result<PathBuf, Error> {
+        let to = self.dir.join(DAMAGED);
+        let from = [JOURNAL, DOCUMENT].map(|name| self.dir.join(name)).into_iter().find(|path| path.exists());
+        let copied = from.map_or(Ok(0), |from| fs::copy(from, &to));
+        copied.map_err(|source| Error::Io { action: "write", path: to.clone(), source }).map(|_| to)
+    }
+
+    /// Keeps `state` in place of all that was kept before.
+    pub fn begin(&mut self, state: &State) -> Result<(), Error> {
+        let path = self.dir.join(JOURNAL);
+        let failed = |source| Error::Io { action: "write", path: path.clone(), source };
+        let head = Head { format: FORMAT, boot: boot(), node: Cow::Borrowed(state.node()) };
+        let endpoints = state.endpoints().map(|endpoint| Record::Endpoint(Cow::Borrowed(endpoint)));
+        let routes = state.routes().map(|route| Record::Route(Cow::Borrowed(route)));
+        let records = [Record::Head(head)].into_iter().chain(endpoints).chain(routes);
+        let journal = Journal::replace(&path, records).map_err(failed)?;
+        self.full_at = 2 * journal.records() + RECORDS_SPARE;
+        self.journal = Some(journal);
+        let _ = fs::remove_file(self.dir.join(DOCUMENT));
+        Ok(())
+    }
+
+    /// Keeps the one change that made `state` what it is now; when this fails, nothing of it is kept.
+    ///
+    /// # Errors
+    /// [`Error::Io`], most likely of a full disk.
+    pub fn keep(&mut self, effect: &Effect, state: &State) -> Result<(), Error> {
+        let Some(journal) = self.journal.as_mut() else { return self.begin(state) };
+        let path = journal.path().to_owned();
+        journal.append(&records(effect)).map_err(|source| Error::Io { action: "write", path, source })?;
+        if journal.records() >= self.full_at
+            && let Err(error) = self.begin(state)
+        {
+            tracing::warn!("{error}: it goes on growing");
+            self.full_at *= 2;
+        }
+        Ok(())
     }
 }
 
@@ -141,15 +226,50 @@ impl Error {
                 Some("end it with `podswitch stop`, or give this one its own --state-dir".to_owned())
             }
             Error::Newer { .. } => Some("use the newer switch, or start afresh with its `podswitch purge`".to_owned()),
-            Error::Damaged { .. } => Some("start afresh: `podswitch purge` removes all that was made".to_owned()),
         }
     }
 }
 
-/// The one field every format has.
-#[derive(Deserialize)]
-struct Format {
-    version: u32,
+/// What the records come to, unless they are of another run of the machine.
+fn fold(records: Vec<Record<'_>>) -> Option<Kept> {
+    let (mut node, mut endpoints, mut routes) = (None, BTreeMap::new(), BTreeMap::new());
+    for record in records {
+        match record {
+            Record::Head(head) if head.boot != boot() => return None,
+            Record::Head(head) => node = Some(head.node.into_owned()),
+            Record::Endpoint(endpoint) => drop(endpoints.insert(endpoint.name.clone(), endpoint.into_owned())),
+            Record::EndpointGone(name) => drop(endpoints.remove(name.as_ref())),
+            Record::Route(route) => drop(routes.insert(route.prefix, route.into_owned())),
+            Record::RouteGone(prefix) => drop(routes.remove(&prefix)),
+        }
+    }
+    let (endpoints, routes) = (endpoints.into_values().collect(), routes.into_values().collect());
+    Some(Kept { node, endpoints, routes, damages: Vec::new() })
+}
+
+fn records(effect: &Effect) -> Vec<Record<'_>> {
+    match effect {
+        Effect::Attached(endpoint) => vec![Record::Endpoint(Cow::Borrowed(endpoint))],
+        Effect::Detached(endpoint, routes) => {
+            let gone = routes.iter().map(|route| Record::RouteGone(route.prefix));
+            gone.chain([Record::EndpointGone(Cow::Borrowed(&endpoint.name))]).collect()
+        }
+        Effect::RouteAdded { route, .. } => vec![Record::Route(Cow::Borrowed(route))],
+        Effect::RouteDeleted(route) => vec![Record::RouteGone(route.prefix)],
+    }
+}
+
+fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io { action: "read", path: path.to_owned(), source }),
+    }
+}
+
+/// Names this run of the machine; empty where the kernel does not tell.
+fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 fn holder(lock: &Path) -> String {
@@ -158,72 +278,15 @@ fn holder(lock: &Path) -> String {
 }
 
 /// Every file of a state directory; all but the first two are gone when no switch runs.
-pub const FILES: [&str; 4] = [LOCK, STATE, STATE_NEW, SOCKET];
+pub const FILES: [&str; 6] = [LOCK, JOURNAL, JOURNAL_NEW, DAMAGED, DOCUMENT, SOCKET];
 const LOCK: &str = "lock";
-const STATE: &str = "state.json";
-const STATE_NEW: &str = "state.json.new";
-const FORMAT: u32 = 1;
+const JOURNAL: &str = "state.journal";
+const JOURNAL_NEW: &str = "state.new";
+const DAMAGED: &str = "state.damaged";
+const DOCUMENT: &str = "state.json";
+const FORMAT: u32 = 2;
+/// Overtaken records a journal may hold beside as many as there are sound ones.
+const RECORDS_SPARE: usize = 4096;
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use super::*;
-    use crate::state::tests::populated;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("state")).unwrap();
-        (dir, store)
-    }
-
-    #[test]
-    fn a_state_survives_its_process() {
-        let (dir, store) = store();
-        assert_eq!(store.load().unwrap(), None);
-        let state = populated();
-        store.save(&state).unwrap();
-        drop(store);
-        let Kept { node, endpoints, routes, .. } =
-            Store::open(&dir.path().join("state")).unwrap().load().unwrap().unwrap();
-        assert_eq!(State::restore(node, endpoints, routes).unwrap(), state);
-    }
-
-    #[test]
-    fn files_are_for_their_owner_alone() {
-        let (_dir, store) = store();
-        store.save(&populated()).unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
-        assert_eq!(mode(&store.dir), 0o700);
-        assert_eq!([STATE, LOCK].map(|file| mode(&store.dir.join(file))), [0o600; 2]);
-        assert!(!store.dir.join(STATE_NEW).exists());
-    }
-
-    #[test]
-    fn a_second_switch_is_refused_by_the_firsts_pid() {
-        let (_dir, store) = store();
-        let error = Store::open(&store.dir).unwrap_err();
-        assert!(error.to_string().contains(&process::id().to_string()), "{error}");
-    }
-
-    #[test]
-    fn a_directory_others_may_write_to_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(matches!(Store::open(dir.path()), Err(Error::Exposed { .. })));
-    }
-
-    #[test]
-    fn newer_and_damaged_files_are_told_apart() {
-        let (_dir, store) = store();
-        let path = store.dir.join(STATE);
-        fs::write(&path, r#"{"version":2,"clusters":[]}"#).unwrap();
-        assert!(matches!(store.load(), Err(Error::Newer { found: 2, .. })));
-        for text in ["", "{", r#"{"version":1}"#, "[]"] {
-            fs::write(&path, text).unwrap();
-            let error = store.load().unwrap_err();
-            assert!(matches!(error, Error::Damaged { .. }), "{text}: {error}");
-            assert!(error.hint().unwrap().contains("podswitch purge"));
-        }
-    }
-}
+mod tests;

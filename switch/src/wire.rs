@@ -65,10 +65,12 @@ pub fn pod(endpoint: &Endpoint, namespace: &Namespace, scratch: &str) -> Result<
 /// # Errors
 /// The namespace or the interface is gone, or is another's.
 pub fn readopt_pod(endpoint: &Endpoint, namespace: &Namespace) -> Result<Tap, Error> {
-    let options = TapOptions { adopt: true, persistent: true, ..TapOptions::new(endpoint.interface.as_str()) };
+    let name = endpoint.interface.as_str();
+    let multi_queue = endpoint.tap.multi_queue;
+    let options = TapOptions { adopt: true, persistent: true, multi_queue, ..TapOptions::new(name) };
     namespace.run(|| {
         // Adopting would create what is not there.
-        Netlink::open()?.link(endpoint.interface.as_str())?;
+        Netlink::open()?.link(name)?;
         Tap::open(&options)
     })?
 }
@@ -102,16 +104,43 @@ pub fn host_port(name: &InterfaceName, node: &Node, adopt: bool) -> Result<Tap, 
     Ok(tap)
 }
 
-/// Removes the routes that stand behind the host port; the device's own go with it.
-pub fn remove_unreachable_routes(node: &Node) -> Result<(), Error> {
+/// Removes what an earlier switch set up in the node's namespace for settings that have changed: the host port that was
+/// called otherwise, addresses and routes.
+pub fn retire(before: &Node, now: &Node) -> Result<(), Error> {
     let mut own = Netlink::open()?;
-    for &range in &node.pod_ranges {
-        match own.delete_route(&Route::unreachable(range, METRIC_WORST)) {
-            Err(error) if !error.is_missing() => return Err(error),
-            _ => {}
-        }
+    remove_unreachable_routes(&mut own, before, now)?;
+    let link = unless_missing(own.link(before.host_port.as_str()))?;
+    let Some(link) = link.filter(|link| link.kind == TAP_KIND) else { return Ok(()) };
+    if before.host_port != now.host_port {
+        return unless_missing(own.delete_link(link.index)).map(drop);
+    }
+    let gone = |address: &&IpAddr| !now.router_addresses.contains(address);
+    for &address in before.router_addresses.iter().filter(gone) {
+        unless_missing(own.delete_address(&Address::new(link.index, IpNet::from(address))))?;
+    }
+    for &range in before.pod_ranges.iter().filter(|range| !now.pod_ranges.contains(range)) {
+        unless_missing(own.delete_route(&Route { onlink: true, ..Route::via(range, gateway_of(range), link.index) }))?;
     }
     Ok(())
+}
+
+/// Removes the routes that stand behind the host port; the device's own go with it.
+pub fn remove_routes(node: &Node) -> Result<(), Error> {
+    remove_unreachable_routes(&mut Netlink::open()?, node, &Node { pod_ranges: Vec::new(), ..node.clone() })
+}
+
+fn remove_unreachable_routes(own: &mut Netlink, before: &Node, now: &Node) -> Result<(), Error> {
+    for &range in before.pod_ranges.iter().filter(|range| !now.pod_ranges.contains(range)) {
+        unless_missing(own.delete_route(&Route::unreachable(range, METRIC_WORST)))?;
+    }
+    Ok(())
+}
+
+fn unless_missing<T>(done: Result<T, Error>) -> Result<Option<T>, Error> {
+    match done {
+        Err(error) if error.is_missing() => Ok(None),
+        done => done.map(Some),
+    }
 }
 
 fn no_duplicate_detection(interface: &str) -> Result<(), Error> {
@@ -175,6 +204,8 @@ const HOST_SYSCTLS: &[(Family, &str, &str)] = &[
     (Family::V6, "accept_redirects", "0"),
 ];
 
+/// What the kernel calls the kind of a TAP.
+pub(crate) const TAP_KIND: &str = "tun";
 /// The kernel takes the lowest metric: this one stands behind every other route.
 const METRIC_WORST: u32 = u32::MAX;
 

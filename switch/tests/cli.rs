@@ -147,11 +147,11 @@ fn a_purge_removes_what_it_was_allowed_to() {
     assert_eq!(purge(&["--yes"]), ("there was nothing to remove\n".to_owned(), String::new(), 0));
     fs::create_dir(&state_dir).unwrap();
     fs::set_permissions(&state_dir, fs::Permissions::from_mode(0o700)).unwrap();
-    fs::write(state_dir.join("state.json"), "damaged").unwrap();
+    fs::write(state_dir.join("state.journal"), "damaged").unwrap();
     let (stdout, stderr, code) = purge(&[]);
     assert_eq!((stdout.as_str(), code), ("", 1), "{stderr}");
     assert!(stderr.contains("not confirmed") && stderr.ends_with("hint: give --yes\n"), "{stderr}");
-    assert!(state_dir.join("state.json").exists());
+    assert!(state_dir.join("state.journal").exists());
     let (stdout, stderr, code) = purge(&["--yes"]);
     assert_eq!((stderr.as_str(), code), ("", 0));
     assert!(stdout.contains(state_dir.to_str().unwrap()), "{stdout}");

@@ -37,6 +37,7 @@ fn every_key_is_taken() {
         spin_us = 7
         worker_cpu = 1
         strict_mac = true
+        sweep_seconds = 3
     "#;
     let config = parse(text).unwrap();
     assert_eq!(config.node.router_addresses, ["10.244.0.254".parse::<IpAddr>().unwrap()]);
@@ -44,6 +45,7 @@ fn every_key_is_taken() {
     assert_eq!((config.state_dir, config.socket), ("/run/other".into(), "/run/other.sock".into()));
     assert_eq!((config.poll, config.spin), (Poll::Spin, Duration::from_micros(7)));
     assert_eq!((config.worker_cpu, config.strict_mac), (Some(1), true));
+    assert_eq!(config.sweep_every, Duration::from_secs(3));
     let named = text.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key.trim().to_owned());
     let (mut named, mut keys): (Vec<_>, _) = (named.collect(), keys());
     named.sort();

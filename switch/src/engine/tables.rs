@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -62,28 +61,27 @@ impl Tables {
         (&mut self.worker.slow, self.worlds.current())
     }
 
-    /// Makes a port and its adjacency known, then its addresses.
+    /// Makes ports and their adjacencies known, then their addresses.
     ///
     /// # Errors
-    /// No room among the watched descriptors or in the route table; nothing of it is left.
-    pub(super) fn add_port(&mut self, port: Port, addresses: &[IpAddr]) -> Result<(), Refusal> {
-        let (number, hop) = (port.number, hop_of(port.number));
+    /// No room among the watched descriptors or in the route table; nothing of any of them is left.
+    pub(super) fn add_ports(&mut self, ports: Vec<Port>) -> Result<(), Refusal> {
+        let own = |port: &Port| (port.number, port.addresses().into_iter().map(Prefix::host).collect::<Vec<_>>());
+        let coming: Vec<(u16, Vec<Prefix>)> = ports.iter().map(own).collect();
         let mut world = self.world().clone();
-        world.add(port);
+        ports.into_iter().for_each(|port| world.add(port));
         self.publish(world);
-        let prefixes: Vec<Prefix> = addresses.iter().map(|&address| Prefix::host(address)).collect();
-        let watched = self.watch(number).map_err(|error| no_room(&error));
-        let inserted = watched.and_then(|()| {
-            prefixes
-                .iter()
-                .try_for_each(|&prefix| self.routes.insert(prefix, hop).map(drop))
-                .map_err(|full| no_room(&full))
+        let added = coming.iter().try_for_each(|(number, prefixes)| {
+            self.watch(*number).map_err(|error| no_room(&error))?;
+            prefixes.iter().try_for_each(|&prefix| self.load(prefix, hop_of(*number)))
         });
-        if inserted.is_err() {
-            drop(self.remove_port(number, &prefixes));
+        if added.is_err() {
+            for (number, prefixes) in coming {
+                drop(self.remove_port(number, &prefixes));
+            }
         }
         self.settle();
-        inserted
+        added
     }
 
     /// Removes a port after everything that leads to it. The caller holds the last handle and may close it.
@@ -99,11 +97,16 @@ impl Tables {
         Some(port)
     }
 
-    /// Sets or changes a route.
+    /// Sets or changes a route; it is in force when this returns.
     pub(super) fn set(&mut self, prefix: Prefix, hop: NextHop) -> Result<(), Refusal> {
-        self.routes.insert(prefix, hop).map_err(|full| no_room(&full))?;
+        self.load(prefix, hop)?;
         self.settle();
         Ok(())
+    }
+
+    /// The same, in force a moment later: for many at once.
+    pub(super) fn load(&mut self, prefix: Prefix, hop: NextHop) -> Result<(), Refusal> {
+        self.routes.insert(prefix, hop).map(drop).map_err(|full| no_room(&full))
     }
 
     /// Takes routes away; where a fixed route stood, it stands again.

@@ -25,23 +25,23 @@ fn wish(name: &str, netns: u64, addresses: &[&str]) -> (Attach, NetnsId) {
         mac: None,
         origin: Origin::Cli,
     };
-    (attach, NetnsId { device: 4, inode: netns })
+    (attach, NetnsId { device: 4, inode: netns, cookie: Some(netns) })
 }
 
-fn attach(name: &str, netns: u64, addresses: &[&str]) -> Change {
+pub(crate) fn attach(name: &str, netns: u64, addresses: &[&str]) -> Change {
     let (attach, id) = wish(name, netns, addresses);
     Change::Attach(attach, id)
 }
 
-fn route(prefix: &str, target: &str, origin: Origin) -> Change {
+pub(crate) fn route(prefix: &str, target: &str, origin: Origin) -> Change {
     Change::AddRoute(Route { prefix: prefix.parse().unwrap(), target: target.parse().unwrap(), origin })
 }
 
-fn detach(name: &str, origin: Origin, force: bool) -> Change {
+pub(crate) fn detach(name: &str, origin: Origin, force: bool) -> Change {
     Change::Detach(Detach { name: name.parse().unwrap(), origin, force })
 }
 
-fn unroute(prefix: &str, origin: Origin, force: bool) -> Change {
+pub(crate) fn unroute(prefix: &str, origin: Origin, force: bool) -> Change {
     Change::DeleteRoute(DeleteRoute { prefix: prefix.parse().unwrap(), origin, force })
 }
 
@@ -162,7 +162,10 @@ fn with_an_endpoint_go_the_routes_to_it() {
 fn the_same_origin_may_change_a_routes_target() {
     let mut state = populated();
     let effect = state.apply(route("0.0.0.0/0", "endpoint:a", Origin::Agent)).unwrap();
-    assert!(matches!(effect, Effect::RouteAdded { replaced: Some(RouteTarget::Host), .. }), "{effect:?}");
+    assert!(
+        matches!(effect, Effect::RouteAdded { replaced: Some(Route { target: RouteTarget::Host, .. }), .. }),
+        "{effect:?}"
+    );
     assert_eq!(state.routes().len(), 3);
 }
 
@@ -182,20 +185,28 @@ fn ports_run_out_and_come_back() {
     assert_eq!(endpoint.port, 8);
 }
 
+/// The state of these endpoints and routes, as a start takes it up.
+pub(crate) fn restore(node: Node, endpoints: Vec<Endpoint>, routes: Vec<Route>) -> Result<State, Refusal> {
+    let mut state = State::new(node);
+    endpoints.into_iter().try_for_each(|endpoint| state.admit_endpoint(endpoint))?;
+    routes.into_iter().try_for_each(|route| state.admit_route(route))?;
+    Ok(state)
+}
+
 #[test]
 fn kept_state_that_no_longer_fits_is_refused() {
     let state = populated();
     let (endpoints, routes): (Vec<_>, Vec<_>) =
         (state.endpoints().cloned().collect(), state.routes().cloned().collect());
-    assert_eq!(State::restore(node(), endpoints.clone(), routes.clone()), Ok(state));
+    assert_eq!(restore(node(), endpoints.clone(), routes.clone()), Ok(state));
     let moved = Node { router_addresses: vec!["10.244.0.3".parse().unwrap()], ..node() };
-    let refusal = State::restore(moved, endpoints.clone(), routes.clone()).unwrap_err();
+    let refusal = restore(moved, endpoints.clone(), routes.clone()).unwrap_err();
     assert!(refusal.message.contains("10.244.0.3"), "{refusal}");
     let mut twins = endpoints;
     twins[1].port = 1;
-    assert!(State::restore(node(), twins.clone(), routes.clone()).is_err());
+    assert!(restore(node(), twins.clone(), routes.clone()).is_err());
     twins[1].port = u16::MAX;
-    assert!(State::restore(node(), twins, routes).is_err());
+    assert!(restore(node(), twins, routes).is_err());
 }
 
 /// The obvious model: plain lists, every rule a question asked of the whole.
@@ -309,6 +320,11 @@ proptest! {
             let before = state.clone();
             let taken = model.apply(&change);
             let outcome = state.apply(change.clone());
+            if let Ok(effect) = &outcome && !matches!(effect, Effect::Detached(..)) {
+                let mut reverted = state.clone();
+                reverted.revert(effect.clone());
+                prop_assert_eq!(&reverted, &before);
+            }
             prop_assert_eq!(outcome.is_ok(), taken, "{:?}: {:?}", change, outcome);
             if !taken {
                 prop_assert_eq!(&state, &before);

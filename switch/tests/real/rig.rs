@@ -21,6 +21,7 @@ use tempfile::TempDir;
 pub(crate) struct Rig {
     pub(crate) node: TemporaryNamespace,
     folder: TempDir,
+    socket: PathBuf,
     switch: Option<Child>,
 }
 
@@ -58,8 +59,9 @@ impl Rig {
         for setting in [Sysctl::net(&["ipv4", "ip_forward"]), Sysctl::interface(Family::V6, "all", "forwarding")] {
             node.run(|| setting.unwrap().write(0)).unwrap().unwrap();
         }
-        let rig = Rig { node, folder: TempDir::with_prefix("podswitch-real-").unwrap(), switch: None };
-        let state_dir = rig.state_dir();
+        let folder = TempDir::with_prefix("podswitch-real-").unwrap();
+        let state_dir = folder.path().join("state");
+        let rig = Rig { node, socket: state_dir.join("control.sock"), folder, switch: None };
         let ranges = r#"["10.244.0.0/24", "fd00:10:244::/64"]"#;
         let text = format!("pod_ranges = {ranges}\nstate_dir = \"{}\"\n{configuration}\n", state_dir.display());
         fs::write(rig.configuration(), text).unwrap();
@@ -68,15 +70,29 @@ impl Rig {
 
     /// Starts the switch and waits until it answers.
     pub(crate) fn start(&mut self) {
+        self.start_by(Command::new(PODSWITCH));
+    }
+
+    /// The same with `bytes` of room for the state, in a file system of its own: in `Rig::state_dir` as the switch sees it.
+    pub(crate) fn start_with_room(&mut self, bytes: usize) {
+        fs::create_dir_all(self.state_dir()).unwrap();
+        self.socket = self.folder.path().join("control.sock");
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "slave", "sh", "-c"]);
+        command.arg(format!(r#"mount -t tmpfs -o size={bytes},mode=700 none "$0" && exec {PODSWITCH} "$@""#));
+        command.arg(self.state_dir());
+        self.start_by(command);
+    }
+
+    fn start_by(&mut self, mut command: Command) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut command = Command::new(PODSWITCH);
-        command.arg("run").arg("--config").arg(self.configuration());
+        command.arg("run").arg("--config").arg(self.configuration()).arg("--socket").arg(&self.socket);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // The thread ends with this call; the child keeps its namespace.
         self.switch = Some(self.node.run(|| command.spawn()).unwrap().unwrap());
         until("an answer of the switch", || {
             let ended = self.switch.as_mut().unwrap().try_wait().unwrap();
-            assert_eq!(ended, None, "{}", fs::read_to_string(self.log()).unwrap());
+            assert_eq!(ended, None, "{}", self.logged());
             self.client().status().ok()
         });
     }
@@ -102,7 +118,7 @@ impl Rig {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.state_dir().join("control.sock")).timeout(PATIENCE)
+        Client::new(&self.socket).timeout(PATIENCE)
     }
 
     pub(crate) fn state_dir(&self) -> PathBuf {
@@ -153,13 +169,18 @@ impl Rig {
     fn log(&self) -> PathBuf {
         self.folder.path().join("log")
     }
+
+    /// What the switch has logged, of all its lives.
+    pub(crate) fn logged(&self) -> String {
+        fs::read_to_string(self.log()).unwrap_or_default()
+    }
 }
 
 impl Drop for Rig {
     fn drop(&mut self) {
         self.kill();
         if thread::panicking() {
-            eprintln!("the switch's log:\n{}", fs::read_to_string(self.log()).unwrap_or_default());
+            eprintln!("the switch's log:\n{}", self.logged());
         }
     }
 }

@@ -62,6 +62,15 @@ pub(crate) fn connection(from: &Pod, to: &Pod, address: IpAddr) -> (TcpStream, T
     connect(from, (address, 7000).into(), &listener)
 }
 
+/// Sends `length` bytes, and a bit, one way, and does `meanwhile`; fails unless they are heard, and nothing else.
+pub(crate) fn transfer((one, other): &(TcpStream, TcpStream), length: usize, meanwhile: impl FnOnce()) {
+    thread::scope(|scope| {
+        scope.spawn(|| send(one, 1, length));
+        scope.spawn(|| expect(other, 1, length));
+        meanwhile();
+    });
+}
+
 /// Sends `length` bytes, and a bit, both ways at once; fails unless both ends hear what the other said, and its end.
 #[track_caller]
 pub(crate) fn exchange((one, other): &(TcpStream, TcpStream), length: usize) {

@@ -1,0 +1,178 @@
+//! Changes put into effect: endpoints come and go, routes are set and taken back.
+//!
+//! A change is applied to the state, kept, then brought into force; when that fails, state and store are put back. Only
+//! a detach goes the other way round, effect first: a crash in between leaves a note without an interface, which the
+//! next start forgets, and never an interface without a note.
+
+use control::{Attach, Attached, Code, Detached, Done, Refusal, Reply, Route, RouteTarget};
+use host::{Namespace, Netlink, Tap};
+use packet::{Mac, Prefix};
+use route_table::NextHop;
+
+use crate::config::Config;
+use crate::port::{Link, Port, PortCounters};
+use crate::state::{Change, Effect, Endpoint, NetnsId};
+use crate::wire;
+use crate::world::{BLACKHOLE, HOST, UNREACHABLE, hop_of};
+
+use super::{Engine, from_host, report, views};
+
+impl Engine {
+    /// Makes an endpoint with its interface; when this returns, its first packet passes.
+    pub(super) fn attach(&mut self, attach: Attach) -> Result<Attached, Refusal> {
+        let namespace = Namespace::open(attach.netns.as_path()).map_err(|error| from_host(Code::Invalid, &error))?;
+        let own = Namespace::current().map_err(|error| from_host(Code::Internal, &error))?;
+        if namespace.identity() == own.identity() {
+            let message = format!("{} is the node's own namespace: a pod needs one of its own", attach.netns);
+            return Err(Refusal::new(Code::Invalid, message));
+        }
+        let effect = self.state.apply(Change::Attach(attach, netns_id(&namespace)))?;
+        let Effect::Attached(endpoint) = &effect else { unreachable!("an attach has no other effect") };
+        let endpoint = endpoint.clone();
+        let made = self.keep(&effect).and_then(|()| self.plug(&endpoint, &namespace));
+        if made.is_err() {
+            self.revert(effect);
+        }
+        made
+    }
+
+    /// Any other change: its effect is in the tables alone, or takes something away.
+    pub(super) fn change(&mut self, change: Change) -> Result<Reply, Refusal> {
+        let effect = self.state.apply(change)?;
+        if let Effect::Detached(endpoint, routes) = &effect {
+            let prefixes: Vec<Prefix> = routes.iter().map(|route| route.prefix).collect();
+            self.unplug(endpoint, &prefixes);
+            if let Err(refusal) = self.keep(&effect) {
+                tracing::warn!(endpoint = %endpoint.name, "detached, and the next start will find out: {refusal}");
+            }
+            return Ok(Reply::Detached(Detached { routes: prefixes }));
+        }
+        let done = self.keep(&effect).and_then(|()| self.route(&effect));
+        if done.is_err() {
+            self.revert(effect);
+        }
+        done.map(|()| Reply::Done(Done {}))
+    }
+
+    fn route(&mut self, effect: &Effect) -> Result<(), Refusal> {
+        match effect {
+            Effect::RouteAdded { route, .. } => {
+                let hop = self.next_hop(route);
+                self.tables.set(route.prefix, hop)
+            }
+            Effect::RouteDeleted(route) => {
+                self.tables.take_back(&[route.prefix]);
+                Ok(())
+            }
+            Effect::Attached(_) | Effect::Detached(..) => unreachable!("an endpoint is no route"),
+        }
+    }
+
+    /// Puts state and store back. The refusal that led here is what the client must hear.
+    fn revert(&mut self, effect: Effect) {
+        let undone = self.state.revert(effect);
+        if let Err(refusal) = self.keep(&undone) {
+            tracing::warn!("not undone in the kept state, and the next start will find out: {refusal}");
+        }
+    }
+
+    fn keep(&mut self, effect: &Effect) -> Result<(), Refusal> {
+        self.store.keep(effect, &self.state).map_err(|error| {
+            Refusal::new(Code::Unavailable, report(&error))
+                .hint(format!("see that {} can be written and has room", self.config.state_dir.display()))
+        })
+    }
+
+    /// Makes the endpoint's interface and brings its port into force.
+    fn plug(&mut self, endpoint: &Endpoint, namespace: &Namespace) -> Result<Attached, Refusal> {
+        let scratch = format!("psw{:x}.{}", std::process::id(), endpoint.port);
+        let tap =
+            wire::pod(endpoint, namespace, &scratch).map_err(|error| no_interface(endpoint, namespace, &error))?;
+        let port = pod_port(endpoint, tap, &self.config).map_err(|error| from_host(Code::Internal, &error))?;
+        let (mac, abilities) = (port.mac, views::abilities(port.abilities));
+        self.tables.add_ports(vec![port])?;
+        // Last, since up to here the interface goes by itself, whatever happens.
+        if let Err(refusal) = self.set_persistent(endpoint.port, true) {
+            self.unplug(endpoint, &[]);
+            return Err(refusal);
+        }
+        let (interface, gateways) = (endpoint.interface.clone(), endpoint.gateways());
+        Ok(Attached { port: endpoint.port, interface, mac, gateways, mtu: endpoint.mtu, abilities })
+    }
+
+    /// Takes an endpoint's port out of force and removes its interface.
+    pub(super) fn unplug(&mut self, endpoint: &Endpoint, routes: &[Prefix]) {
+        let own = endpoint.addresses.iter().map(|address| Prefix::host(address.get()));
+        let gone: Vec<Prefix> = own.chain(routes.iter().copied()).collect();
+        let removed = self.tables.remove_port(endpoint.port, &gone);
+        // What the slow path still holds speaks of the port by its number, which the next endpoint may get.
+        self.serve_slow_path();
+        self.tables.flush_answers();
+        if let Some(port) = removed {
+            self.departed.add(&port);
+            if let Link::Tap(tap) = &port.link {
+                // A device whose namespace is gone is gone already.
+                let _ = tap.set_persistent(false);
+            }
+        }
+    }
+
+    /// Lets a port's device outlive this process, or not.
+    pub(super) fn set_persistent(&self, port: u16, on: bool) -> Result<(), Refusal> {
+        let link = self.tables.world().port(port).map(|port| &port.link);
+        let Some(Link::Tap(tap)) = link else { return Ok(()) };
+        tap.set_persistent(on).map_err(|error| from_host(Code::Internal, &error))
+    }
+
+    pub(super) fn next_hop(&self, route: &Route) -> NextHop {
+        match &route.target {
+            RouteTarget::Host => HOST,
+            RouteTarget::Unreachable => UNREACHABLE,
+            RouteTarget::Blackhole => BLACKHOLE,
+            RouteTarget::Endpoint(name) => {
+                hop_of(self.state.endpoint(name).expect("the state refuses routes to endpoints it does not have").port)
+            }
+        }
+    }
+}
+
+/// The port of an endpoint's TAP.
+pub(super) fn pod_port(endpoint: &Endpoint, tap: Tap, config: &Config) -> Result<Port, host::Error> {
+    let addresses = || endpoint.addresses.iter().map(|address| address.get());
+    Ok(Port {
+        number: endpoint.port,
+        name: endpoint.name.to_string(),
+        host: false,
+        mac: tap.mac()?,
+        gateway: Mac::GATEWAY,
+        mtu: endpoint.mtu.get(),
+        sources_v4: addresses()
+            .filter_map(|address| if let std::net::IpAddr::V4(v4) = address { Some(v4.into()) } else { None })
+            .collect(),
+        sources_v6: addresses()
+            .filter_map(|address| if let std::net::IpAddr::V6(v6) = address { Some(v6.into()) } else { None })
+            .collect(),
+        strict_mac: config.strict_mac,
+        abilities: tap.abilities(),
+        link: Link::Tap(tap),
+        counters: PortCounters::default(),
+    })
+}
+
+/// A namespace as the state knows it.
+pub(crate) fn netns_id(namespace: &Namespace) -> NetnsId {
+    let identity = namespace.identity();
+    let cookie = Netlink::open_in(namespace).ok().and_then(|netlink| netlink.namespace_cookie());
+    NetnsId { device: identity.device, inode: identity.inode, cookie }
+}
+
+/// Why an endpoint's interface was not made; what was made of it is gone again.
+fn no_interface(endpoint: &Endpoint, namespace: &Namespace, error: &host::Error) -> Refusal {
+    let (netns, name) = (&endpoint.netns, &endpoint.interface);
+    let is_there = || Netlink::open_in(namespace).is_ok_and(|mut pod| pod.link(name.as_str()).is_ok());
+    if error.is_exists() && is_there() {
+        return Refusal::new(Code::Conflict, format!("{netns} has an interface {name} that is not the switch's"))
+            .hint("delete it, or ask for another with --ifname");
+    }
+    from_host(Code::Conflict, error)
+}
