@@ -14,6 +14,7 @@ pub mod interrupt;
 pub mod load;
 pub mod local;
 pub mod machine;
+pub mod node;
 pub mod report;
 pub mod statistics;
 pub mod topology;

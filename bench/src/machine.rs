@@ -61,6 +61,26 @@ pub fn busy_cpu_seconds() -> Result<f64> {
     Ok(busy_ticks(&read("/proc/stat")?) as f64 / USER_HZ)
 }
 
+/// Seconds of CPU time a process has used, all its threads together, in nanosecond steps (proc_pid_schedstat(5)).
+pub fn cpu_seconds_of(pid: u32) -> Result<f64> {
+    let tasks =
+        fs::read_dir(format!("/proc/{pid}/task")).map_err(Error::system(format!("list the threads of {pid}")))?;
+    let mut nanoseconds = 0_u64;
+    for task in tasks.flatten() {
+        // A thread that has just ended is not missed.
+        let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+        nanoseconds += text.split(' ').next().and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(nanoseconds as f64 / 1e9)
+}
+
+/// Memory a process has resident, in units of 10^6 bytes (`VmRSS` of proc_pid_status(5)).
+pub fn resident_megabytes_of(pid: u32) -> Result<f64> {
+    let status = read(&format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    Ok(line.trim().trim_end_matches(" kB").parse::<f64>().unwrap_or(0.0) * 1024.0 / 1e6)
+}
+
 /// Raises the scheduler's autogroup of this session (sched(7)), without which `nice` means nothing between sessions
 /// and a busy neighbour takes its share of every figure. False where the kernel has no autogroups or forbids it.
 pub fn raise_priority() -> bool {

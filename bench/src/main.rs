@@ -12,6 +12,7 @@ use podswitch_bench::demo::Demo;
 use podswitch_bench::load::Case;
 use podswitch_bench::local::{self, Metric, Plan};
 use podswitch_bench::machine::{self, Machine};
+use podswitch_bench::node;
 use podswitch_bench::topology::{Wiring, forwarder};
 use podswitch_bench::{Result, interrupt};
 
@@ -34,6 +35,9 @@ enum Command {
     /// Compare pod-to-pod traffic on one node with the kernel and a plain forwarder.
     #[command(after_help = LOCAL_EXAMPLES)]
     Local(LocalArguments),
+    /// Measure what a switch with many pods costs its node, and what it spares them.
+    #[command(after_help = NODE_EXAMPLES)]
+    Node(NodeArguments),
     /// Forward frames between TAPs made in two namespaces until standard input ends.
     #[command(hide = true)]
     Forwarder { first: PathBuf, second: PathBuf },
@@ -77,6 +81,25 @@ struct LocalArguments {
     json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct NodeArguments {
+    /// How many pods are attached.
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u8).range(i64::from(node::PODS_MIN)..=250))]
+    pods: u8,
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Seconds each load is counted.
+    #[arg(long, default_value = "3", value_name = "S", value_parser = seconds)]
+    seconds: Duration,
+    /// What to report; everything by default.
+    #[arg(long, value_delimiter = ',', value_name = "METRIC")]
+    metrics: Vec<node::Metric>,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
 /// The CPU of what stands between the pods, if it is bound to one.
 #[derive(Debug, Clone, Copy)]
 struct SwitchCpu(Option<usize>);
@@ -113,6 +136,13 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             print(&report, arguments.json, |report| report.table())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Node(arguments) => {
+            let progress = ProgressBar::no_length().with_style(progress_style());
+            let report = node::run(&arguments.plan(), Machine::describe(priority_raised)?, &progress)?;
+            progress.finish_and_clear();
+            print(&report, arguments.json, |report| report.table())?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Forwarder { .. } => unreachable!("has been run above"),
     }
 }
@@ -131,6 +161,18 @@ impl LocalArguments {
             flows: self.flows.into(),
             switch_cpu: self.switch_cpu.0,
         })
+    }
+}
+
+impl NodeArguments {
+    fn plan(&self) -> node::Plan {
+        let all = || node::Metric::value_variants().to_vec();
+        node::Plan {
+            pods: self.pods,
+            metrics: if self.metrics.is_empty() { all() } else { self.metrics.clone() },
+            rounds: self.rounds.into(),
+            counted: self.seconds,
+        }
     }
 }
 
@@ -181,6 +223,13 @@ const LOCAL_EXAMPLES: &str = "Examples:
 
 A ratio is ours / peer, formed round by round; a tie is a ratio whose quartiles straddle 1.";
 
+const NODE_EXAMPLES: &str = "Examples:
+  podswitch-bench node
+  podswitch-bench node --metrics idle_cpu_percent,rss_mb --seconds 30 --rounds 1
+  podswitch-bench node --pods 50 --metrics restart_ms --json
+
+A peer is here the state of things without what is asked about, such as a quiet node.";
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -194,9 +243,9 @@ mod tests {
 
     #[test]
     fn every_example_is_understood() {
-        let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES].concat();
+        let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, NODE_EXAMPLES].concat();
         let examples: Vec<&str> = examples.lines().filter(|line| line.starts_with("  podswitch-bench")).collect();
-        assert_eq!(examples.len(), 8);
+        assert_eq!(examples.len(), 11);
         for example in examples {
             let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
             Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));

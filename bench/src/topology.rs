@@ -88,7 +88,8 @@ impl Pod {
         }
     }
 
-    fn new(number: u8) -> Result<Self> {
+    /// A pod that is joined to nothing yet; its addresses end in `number`.
+    pub fn new(number: u8) -> Result<Self> {
         let namespace = TemporaryNamespace::new("bench-pod")?;
         let v6 = Ipv6Addr::new(0xFD00, 0x10, 0x244, 0, 0, 0, 0, u16::from(number));
         Ok(Self { namespace, v4: Ipv4Addr::new(10, 244, 0, number), v6 })

@@ -69,9 +69,14 @@ pub fn readopt_pod(endpoint: &Endpoint, namespace: &Namespace) -> Result<Tap, Er
     let multi_queue = endpoint.tap.multi_queue;
     let options = TapOptions { adopt: true, persistent: true, multi_queue, ..TapOptions::new(name) };
     namespace.run(|| {
+        let mut pod = Netlink::open()?;
         // Adopting would create what is not there.
-        Netlink::open()?.link(name)?;
-        Tap::open(&options)
+        pod.link(name)?;
+        let tap = Tap::open(&options)?;
+        // Who asks for a link has the kernel take note of its carrier before it answers (linkwatch_sync_dev in Linux
+        // net/core/rtnetlink.c). By itself it does so for a hundred devices a second, and until then nothing is sent.
+        pod.link(name)?;
+        Ok(tap)
     })?
 }
 

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use control::{Attach, Client, DropsView, InterfaceName, Name, NetnsPath, Origin, PodAddress};
 use host::TemporaryNamespace;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::{Pod, program};
@@ -23,31 +25,48 @@ pub struct Switch {
     child: Child,
     client: Client,
     folder: TempDir,
-    _node: TemporaryNamespace,
+    node: TemporaryNamespace,
+    cpu: Option<usize>,
 }
 
 impl Switch {
     /// Starts the switch, on `cpu` alone or anywhere, and attaches both pods.
     pub(super) fn between(pods: &[Pod; 2], cpu: Option<usize>) -> Result<Self> {
-        let node = TemporaryNamespace::new("bench-node")?;
-        let folder = TempDir::with_prefix("podswitch-bench-").map_err(Error::system("make a scratch folder"))?;
-        let log = File::create(folder.path().join(LOG)).map_err(Error::system("make the switch's log"))?;
-        let errors = log.try_clone().map_err(Error::system("share the switch's log"))?;
-        let configuration = folder.path().join("podswitch.toml");
-        fs::write(&configuration, configure(&folder)).map_err(Error::system("write the switch's configuration"))?;
-        let mut command = Command::new(program("podswitch")?);
-        command.arg("run").arg("--config").arg(configuration);
-        command.stdin(Stdio::null()).stdout(log).stderr(errors);
-        // The thread ends with this call; the child keeps its namespace and its CPUs.
-        let child = node.run(|| {
-            machine::pin(cpu)?;
-            command.spawn().map_err(Error::system("start podswitch"))
-        })??;
-        let client = Client::new(folder.path().join(SOCKET)).timeout(PATIENCE);
-        let mut switch = Self { child, client, folder, _node: node };
-        switch.wait_until_ready()?;
+        let switch = Self::start("", cpu)?;
         pods.iter().try_for_each(|pod| switch.attach(pod))?;
         Ok(switch)
+    }
+
+    /// Starts a switch of a new node, on `cpu` alone or anywhere; `more` are lines of its configuration.
+    pub fn start(more: &str, cpu: Option<usize>) -> Result<Self> {
+        let node = TemporaryNamespace::new("bench-node")?;
+        let folder = TempDir::with_prefix("podswitch-bench-").map_err(Error::system("make a scratch folder"))?;
+        let text = configure(&folder) + more;
+        fs::write(folder.path().join(CONFIGURATION), text).map_err(Error::system("write the configuration"))?;
+        let child = spawn(&node, &folder, cpu)?;
+        let client = Client::new(folder.path().join(SOCKET)).timeout(PATIENCE);
+        let mut switch = Self { child, client, folder, node, cpu };
+        switch.wait_until_ready()?;
+        Ok(switch)
+    }
+
+    /// Kills the switch and starts it anew; when the new process began. It may not be ready yet.
+    pub fn restart(&mut self) -> Result<Instant> {
+        self.child.kill().and_then(|()| self.child.wait()).map_err(Error::system("kill podswitch"))?;
+        let began = Instant::now();
+        self.child = spawn(&self.node, &self.folder, self.cpu)?;
+        Ok(began)
+    }
+
+    /// Keeps the switch from running, or lets it run again.
+    pub fn pause(&self, on: bool) -> Result<()> {
+        let signal = if on { Signal::SIGSTOP } else { Signal::SIGCONT };
+        kill(Pid::from_raw(self.child.id() as i32), signal).map_err(Error::system("signal podswitch"))
+    }
+
+    /// The switch's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where every packet went. Asked again for a moment while the sum does not hold, as packets may be on their way.
@@ -62,7 +81,8 @@ impl Switch {
         }
     }
 
-    fn attach(&self, pod: &Pod) -> Result<()> {
+    /// Joins a pod.
+    pub fn attach(&self, pod: &Pod) -> Result<()> {
         let address = |family| PodAddress::try_from(pod.address(family)).expect("a pod's address is routable");
         self.client.attach(Attach {
             name: pod.namespace.name().parse::<Name>().expect("its namespace's name is a legal name"),
@@ -76,7 +96,8 @@ impl Switch {
         Ok(())
     }
 
-    fn wait_until_ready(&mut self) -> Result<()> {
+    /// Waits until the switch answers.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             interrupt::check()?;
@@ -117,12 +138,27 @@ impl Drop for Switch {
     }
 }
 
+/// The thread ends with this call; the child keeps its namespace and its CPUs.
+fn spawn(node: &TemporaryNamespace, folder: &TempDir, cpu: Option<usize>) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(folder.path().join(LOG));
+    let log = log.map_err(Error::system("make the switch's log"))?;
+    let errors = log.try_clone().map_err(Error::system("share the switch's log"))?;
+    let mut command = Command::new(program("podswitch")?);
+    command.arg("run").arg("--config").arg(folder.path().join(CONFIGURATION));
+    command.stdin(Stdio::null()).stdout(log).stderr(errors);
+    node.run(|| {
+        machine::pin(cpu)?;
+        command.spawn().map_err(Error::system("start podswitch"))
+    })?
+}
+
 /// The whole configuration the switch needs for two pods; its socket lies in the state directory.
 fn configure(folder: &TempDir) -> String {
     let state_dir = folder.path().display();
     format!("pod_ranges = [\"10.244.0.0/24\", \"fd00:10:244::/64\"]\nstate_dir = \"{state_dir}\"\n")
 }
 
+const CONFIGURATION: &str = "podswitch.toml";
 const SOCKET: &str = "control.sock";
 const LOG: &str = "log";
 const NAP: Duration = Duration::from_millis(20);
