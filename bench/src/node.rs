@@ -219,9 +219,12 @@ impl Node {
         let from = self.pods[0].within("open a UDP socket", || UdpSocket::bind("0.0.0.0:0"))?;
         thread::scope(|scope| {
             let _steady = Steady::new(scope, Duration::from_secs(1) / rate, move || drop(from.send_to(b"?", target)));
+            let working = scope.spawn(move || work(NOTICED + counted));
+            interrupt::sleep_until(Instant::now() + NOTICED)?;
             let before = machine::cpu_seconds_of(self.switch.pid())?;
-            work(counted)?;
-            Ok((machine::cpu_seconds_of(self.switch.pid())? - before) / counted.as_secs_f64())
+            let began = Instant::now();
+            working.join().expect("work does not panic")?;
+            Ok((machine::cpu_seconds_of(self.switch.pid())? - before) / began.elapsed().as_secs_f64())
         })
     }
 
@@ -314,6 +317,8 @@ fn drain(socket: &UdpSocket) {
 pub const PODS_MIN: u8 = 4;
 /// Steps of the probe that looks for the first packet.
 const SHORTEST: Duration = Duration::from_millis(1);
+/// Time in which the switch notices that it is no longer alone.
+const NOTICED: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_secs(5);
 /// Packets per second while the CPUs are filled.
 const RATES: [u32; 3] = [1_000, 5_000, 20_000];

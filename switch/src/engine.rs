@@ -13,6 +13,7 @@
 //! A stop leaves pods' interfaces, routes and the store for the next start, which takes them up again; a purge leaves
 //! nothing.
 
+mod crowding;
 mod endpoints;
 pub mod slow_side;
 mod sweep;
@@ -168,6 +169,7 @@ impl Engine {
                 // A client that has gone does not want its answer.
                 let _ = call.reply.send(reply);
             }
+            self.tables.look_at_cpu(Instant::now());
             if self.looked.elapsed() >= self.config.sweep_every {
                 self.looked = Instant::now();
                 self.sweep();

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 use host::{Scheduling, set_scheduling};
 use packet::Burst;
 
+use crate::worker::work;
+
 /// The worker's say in when it is scheduled.
 #[derive(Default)]
 pub struct Urgency {
@@ -37,7 +39,7 @@ impl Urgency {
         if self.urgent.is_some() || self.refused {
             return;
         }
-        if is_full(burst) {
+        if work(burst) >= FULL_TURN {
             self.become_urgent(Instant::now());
         } else {
             self.ended = None;
@@ -82,15 +84,8 @@ impl Urgency {
     }
 }
 
-#[inline]
-fn is_full(burst: &Burst) -> bool {
-    burst.len >= FULL_TURN_FRAMES || burst.length[..burst.len].iter().sum::<u32>() >= FULL_TURN_BYTES
-}
-
-/// Frames that make a turn full: fewer are not worth two system calls.
-const FULL_TURN_FRAMES: usize = 8;
-/// Bytes that make a turn full: one good super-frame.
-const FULL_TURN_BYTES: u32 = 32 * 1024;
+/// Work that makes a turn full: less is not worth two system calls.
+const FULL_TURN: u32 = 8;
 /// A pod waits no longer than this, and a turn, for the worker.
 const URGENT_MAX: Duration = Duration::from_micros(50);
 /// A pod that only takes its packets gives the CPU back sooner than this.

@@ -15,7 +15,9 @@
 //! With nothing to carry the worker polls for a while, then goes offline and sleeps. Watching is edge-triggered, and
 //! beginning to watch tells at once of a frame that is there already, so none is missed in between.
 //!
-//! Fairness: a port gives at most `PORT_BUDGET` per turn, and the active ports take turns at being first.
+//! Fairness: a port gives at most `PORT_BUDGET` per turn, and less where others are active, so that who speaks seldom waits
+//! for a short turn only; the active ports take turns at being first. For the same reason events are asked for after so much
+//! work at the latest, also while ports keep the worker busy.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -37,7 +39,7 @@ use crate::world::World;
 /// How a worker waits for frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waiting {
-    /// Poll for this long after the last frame, then sleep.
+    /// Poll for this long after the last frame, then sleep; sleep at once on a CPU that pods compute on.
     Adaptive(Duration),
     /// Never sleep: for rigs with cores to spare.
     Spin,
@@ -65,6 +67,16 @@ pub enum Tally {
 /// A worker's counters, shared with whoever shows them.
 pub type Tallies = Arc<Counters<6>>;
 
+/// What the control thread tells a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mark {
+    /// Pods compute on the worker's CPU: 1 or 0.
+    Crowded,
+}
+
+/// The control thread's marks, read by the worker.
+pub type Marks = Arc<Counters<1>>;
+
 /// The thread's state. [`Worker::run`] is its life.
 pub struct Worker {
     lane: Lane,
@@ -77,8 +89,11 @@ pub struct Worker {
     attention: Vec<Attention>,
     waiting: Waiting,
     urgency: Urgency,
+    /// Work done since events were asked for.
+    unlooked: u32,
     started: Instant,
     tallies: Tallies,
+    marks: Marks,
     slow_waker: Arc<Waker>,
 }
 
@@ -104,6 +119,8 @@ pub struct WorkerEnds {
     pub waker: Waker,
     /// Its counters.
     pub tallies: Tallies,
+    /// What it is told.
+    pub marks: Marks,
 }
 
 impl Worker {
@@ -111,12 +128,13 @@ impl Worker {
     pub fn new(world: Reader<World>, waiting: Waiting, slow_waker: Arc<Waker>) -> io::Result<(Worker, WorkerEnds)> {
         let poll = Poll::new()?;
         let (lane, slow) = Lane::new();
-        let tallies = Tallies::default();
+        let (tallies, marks) = (Tallies::default(), Marks::default());
         let ends = WorkerEnds {
             slow,
             registry: poll.registry().try_clone()?,
             waker: Waker::new(poll.registry(), WAKE)?,
             tallies: Arc::clone(&tallies),
+            marks: Arc::clone(&marks),
         };
         let worker = Worker {
             lane,
@@ -127,8 +145,10 @@ impl Worker {
             attention: vec![Attention::default(); PORTS_MAX],
             waiting,
             urgency: Urgency::default(),
+            unlooked: 0,
             started: Instant::now(),
             tallies,
+            marks,
             slow_waker,
         };
         Ok((worker, ends))
@@ -138,7 +158,6 @@ impl Worker {
     pub fn run(&mut self, stop: impl Fn() -> bool) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut idle_since = None;
-        let mut turns = 0_u32;
         while !stop() {
             if self.turn() {
                 idle_since = None;
@@ -146,8 +165,7 @@ impl Worker {
                 self.sleep(&mut events)?;
                 idle_since = None;
             }
-            turns = turns.wrapping_add(1);
-            if turns.is_multiple_of(TURNS_PER_LOOK) || self.active.is_empty() {
+            if self.unlooked >= WORK_PER_LOOK || self.active.is_empty() {
                 self.take_events(&mut events, Some(Duration::ZERO))?;
             }
         }
@@ -160,6 +178,7 @@ impl Worker {
         let world = self.world.turn();
         let (burst, lane) = (&mut *self.burst, &mut self.lane);
         self.tallies.add(Tally::Sequence as usize, 1);
+        let frames_max = if self.active.len() > 1 { FRAMES_IN_COMPANY } else { PORT_BUDGET.frames };
         for _ in 0..self.active.len() {
             let Some(number) = self.active.pop_front() else { break };
             let attention = &mut self.attention[usize::from(number)];
@@ -168,7 +187,7 @@ impl Worker {
                 continue;
             };
             let before = burst.len;
-            let frames = PORT_BUDGET.frames.min(burst.room().saturating_sub(ROOM_FOR_ANSWERS));
+            let frames = frames_max.min(burst.room().saturating_sub(ROOM_FOR_ANSWERS));
             let budget = Budget { frames, ..PORT_BUDGET };
             let received = port.receive(burst, &mut lane.slots, &mut lane.spare, budget);
             // Cut short for want of room is not empty: frames may wait, and no event would tell of them.
@@ -180,6 +199,7 @@ impl Worker {
         if !self.active.is_empty() {
             self.active.rotate_left(1);
         }
+        self.unlooked += WORK_PER_TURN + work(burst);
         let carries = burst.len > 0 || lane.has_answers();
         if carries {
             self.urgency.begin(burst);
@@ -236,7 +256,9 @@ impl Worker {
 
     fn may_sleep(&self, idle_since: Instant) -> bool {
         match self.waiting {
-            Waiting::Adaptive(spin_max) => idle_since.elapsed() >= spin_max,
+            Waiting::Adaptive(spin_max) => {
+                self.marks.get(Mark::Crowded as usize) != 0 || idle_since.elapsed() >= spin_max
+            }
             Waiting::Spin => false,
             Waiting::Sleep => true,
         }
@@ -253,6 +275,7 @@ impl Worker {
                 self.activate(number as u16);
             }
         }
+        self.unlooked = 0;
         self.lane.now_seconds = self.started.elapsed().as_secs() as u32;
         Ok(())
     }
@@ -302,12 +325,22 @@ impl Attention {
 /// Port numbers are below this.
 pub const PORTS_MAX: usize = 4096;
 
+/// What a burst costs, roughly: a frame, or 4 KiB of a long one, is 1.
+#[inline]
+pub(crate) fn work(burst: &Burst) -> u32 {
+    burst.len as u32 + burst.length[..burst.len].iter().sum::<u32>() / 4096
+}
+
 /// What a port may give per turn.
 const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
 /// Rows of a burst that are kept for the slow path's answers.
 const ROOM_FOR_ANSWERS: usize = 32;
-/// Events are asked for in every so many turns while ports are active.
-const TURNS_PER_LOOK: u32 = 8;
+/// Frames of one port and turn while others are active: about 20 us.
+const FRAMES_IN_COMPANY: usize = 16;
+/// Events are asked for after so much work while ports are active.
+const WORK_PER_LOOK: u32 = 64;
+/// What a turn costs whatever it carries.
+const WORK_PER_TURN: u32 = 8;
 /// Turns with frames after which an active port is no longer watched.
 const FRUITFUL_TURNS: u8 = 2;
 /// Turns without a frame after which a port is no longer active.

@@ -8,12 +8,14 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use control::{Code, Poll as PollMode, Refusal};
+use crossbeam::channel;
 use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 use packet::Prefix;
 use ring::snapshot::Publisher;
 use route_table::{NextHop, RouteTable};
@@ -21,8 +23,10 @@ use route_table::{NextHop, RouteTable};
 use crate::config::Config;
 use crate::lane::SlowEnds;
 use crate::port::Port;
-use crate::worker::{Waiting, Worker, WorkerEnds};
+use crate::worker::{Mark, Tally, Waiting, Worker, WorkerEnds};
 use crate::world::{World, fixed_routes, hop_of};
+
+use super::crowding::Crowding;
 
 /// Route table, worlds, and the worker that reads them.
 pub(super) struct Tables {
@@ -31,7 +35,8 @@ pub(super) struct Tables {
     fixed: BTreeMap<Prefix, NextHop>,
     worlds: Publisher<World>,
     pub(super) worker: WorkerEnds,
-    thread: Option<JoinHandle<io::Result<()>>>,
+    crowding: Crowding,
+    thread: Option<WorkerThread>,
     ending: Arc<AtomicBool>,
 }
 
@@ -45,8 +50,9 @@ impl Tables {
         let mut worlds = Publisher::new(World::new(host, routes.reader()));
         let (worker, ends) = Worker::new(worlds.reader(), waiting(config), slow_waker)?;
         let ending = Arc::new(AtomicBool::new(false));
-        let thread = spawn(worker, config.worker_cpu, Arc::clone(&ending))?;
-        let tables = Tables { routes, fixed, worlds, worker: ends, thread: Some(thread), ending };
+        let (thread, number, cpu) = spawn(worker, config.worker_cpu, Arc::clone(&ending))?;
+        let (thread, crowding) = (Some(thread), Crowding::new(number, cpu));
+        let tables = Tables { routes, fixed, worlds, worker: ends, crowding, thread, ending };
         tables.watch(0)?;
         Ok(tables)
     }
@@ -130,6 +136,14 @@ impl Tables {
         }
     }
 
+    /// Looks whether pods compute on the worker's CPU, and tells it.
+    pub(super) fn look_at_cpu(&mut self, now: Instant) {
+        let turns = self.worker.tallies.get(Tally::Turns as usize);
+        if let Some(crowded) = self.crowding.look(now, turns) {
+            self.worker.marks.set(Mark::Crowded as usize, crowded.into());
+        }
+    }
+
     /// Ends the worker. Frames still in the ports' queues stay there.
     pub(super) fn stop(&mut self) -> io::Result<()> {
         self.ending.store(true, Ordering::Relaxed);
@@ -196,11 +210,27 @@ fn waiting(config: &Config) -> Waiting {
     }
 }
 
-fn spawn(mut worker: Worker, cpu: Option<u16>, ending: Arc<AtomicBool>) -> io::Result<JoinHandle<io::Result<()>>> {
-    thread::Builder::new().name("worker-0".to_owned()).spawn(move || {
-        let mut cpus = CpuSet::new();
-        cpus.set(cpu.map_or_else(last_cpu, |cpu| Ok(cpu.into()))?)?;
-        sched_setaffinity(Pid::from_raw(0), &cpus)?;
-        worker.run(|| ending.load(Ordering::Relaxed))
-    })
+/// Starts the worker on its CPU; its thread's number, and that of the CPU, come with it.
+fn spawn(mut worker: Worker, cpu: Option<u16>, ending: Arc<AtomicBool>) -> io::Result<(WorkerThread, Pid, usize)> {
+    let (bound, is_bound) = channel::bounded(1);
+    let thread = thread::Builder::new().name("worker-0".to_owned()).spawn(move || {
+        let placed = bind(cpu).map(|cpu| (gettid(), cpu));
+        let failed = placed.is_err();
+        // The receiver waits for it.
+        let _ = bound.send(placed);
+        if failed { Ok(()) } else { worker.run(|| ending.load(Ordering::Relaxed)) }
+    })?;
+    let (number, cpu) = is_bound.recv().map_err(io::Error::other).flatten()?;
+    Ok((thread, number, cpu))
 }
+
+/// Binds the calling thread to a CPU, the last it may use where none is given.
+fn bind(cpu: Option<u16>) -> io::Result<usize> {
+    let cpu = cpu.map_or_else(last_cpu, |cpu| Ok(cpu.into()))?;
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus)?;
+    Ok(cpu)
+}
+
+type WorkerThread = JoinHandle<io::Result<()>>;

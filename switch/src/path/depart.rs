@@ -1,7 +1,7 @@
 //! Depart: by which port, in which form?
 //!
 //! Every row of the burst is settled here, exactly once: dropped under its reason, handed to the slow path, or written
-//! to its port. The rows of one port are taken together, in the order they came:
+//! to its port. The rows of one port are taken together, in the order they came, and the port that gets the fewest first:
 //!
 //! ```text
 //!   rows --by port--> [ join: same-flow frames become groups ] --> one write per group
@@ -22,30 +22,52 @@ use packet::{
 
 use crate::lane::Lane;
 use crate::port::{Abilities, Count, Port};
+use crate::worker::PORTS_MAX;
 use crate::world::World;
 
 /// The departure's scratch memory, used again every turn.
 pub struct Departures {
     join: Join,
-    /// Departing rows as `port << 16 | row`.
-    order: [u32; BURST],
+    /// Departing rows, as rows of that port << 32 | port << 16 | row: who gets few is served before who gets many.
+    order: [u64; BURST],
     departing: usize,
+    /// By port number, rows that depart there; zero between turns.
+    rows: Box<[u16; PORTS_MAX]>,
 }
 
 impl Departures {
     /// All the memory it will ever need.
     pub(crate) fn new() -> Self {
-        Departures { join: Join::new(), order: [0; BURST], departing: 0 }
+        Departures { join: Join::new(), order: [0; BURST], departing: 0, rows: Box::new([0; PORTS_MAX]) }
+    }
+
+    fn add(&mut self, port: u16, row: usize) {
+        self.order[self.departing] = u64::from(port) << 16 | row as u64;
+        self.departing += 1;
+        if let Some(rows) = self.rows.get_mut(usize::from(port)) {
+            *rows += 1;
+        }
+    }
+
+    fn sort(&mut self) {
+        let order = &mut self.order[..self.departing];
+        for key in order.iter_mut() {
+            *key |= u64::from(self.rows.get(port_of(*key)).copied().unwrap_or(0)) << 32;
+        }
+        for key in order.iter() {
+            if let Some(rows) = self.rows.get_mut(port_of(*key)) {
+                *rows = 0;
+            }
+        }
+        order.sort_unstable();
     }
 }
 
 pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
     settle_leavers(burst, world, lane);
-    let departing = lane.departures.departing;
-    lane.departures.order[..departing].sort_unstable();
-    let Lane { slots, departures: Departures { join, order, .. }, .. } = lane;
-    for rows in order[..departing].chunk_by(|one, next| one >> 16 == next >> 16) {
-        match world.port((rows[0] >> 16) as u16) {
+    let Lane { slots, departures: Departures { join, order, departing, .. }, .. } = lane;
+    for rows in order[..*departing].chunk_by(|&one, &next| port_of(one) == port_of(next)) {
+        match world.port(port_of(rows[0]) as u16) {
             Some(port) => Departure { burst, world, port, slots }.write_all(rows, join),
             None => {
                 for &row in rows {
@@ -63,14 +85,14 @@ fn settle_leavers(burst: &Burst, world: &World, lane: &mut Lane) {
     for row in 0..burst.len {
         let exit = burst.exit[row];
         if exit.is_none() {
-            lane.departures.order[lane.departures.departing] = u32::from(burst.to[row]) << 16 | row as u32;
-            lane.departures.departing += 1;
+            lane.departures.add(burst.to[row], row);
         } else if let Some(reason) = exit.reason() {
             drop_row(burst, world, row, reason);
         } else if let Some(why) = exit.why() {
             punt_row(burst, world, lane, (row, why));
         }
     }
+    lane.departures.sort();
 }
 
 fn punt_row(burst: &Burst, world: &World, lane: &mut Lane, (row, why): (usize, Punt)) {
@@ -87,8 +109,12 @@ fn drop_row(burst: &Burst, world: &World, row: usize, reason: Reason) {
     }
 }
 
-fn row_of(word: u32) -> usize {
-    (word & 0xffff) as usize
+fn row_of(key: u64) -> usize {
+    usize::from(key as u16)
+}
+
+fn port_of(key: u64) -> usize {
+    usize::from((key >> 16) as u16)
 }
 
 /// The departure of some rows by one port.
@@ -100,7 +126,7 @@ struct Departure<'a> {
 }
 
 impl Departure<'_> {
-    fn write_all(&mut self, rows: &[u32], join: &mut Join) {
+    fn write_all(&mut self, rows: &[u64], join: &mut Join) {
         if let &[only] = rows {
             return self.write_alone(row_of(only));
         }
