@@ -111,8 +111,8 @@ impl Traffic {
     /// Exercises the path between the pods of any topology, `megabytes` MiB checked each way.
     pub fn between(topology: &Topology, megabytes: usize, counted: Duration) -> Result<Self> {
         let [first, second] = topology.pods();
-        let forth = |family| Pair { from: first, to: second, family, case: None };
-        let back = |family| Pair { from: second, to: first, family, case: None };
+        let forth = |family| Pair { from: first, to: second, family, case: None, urgent: false };
+        let back = |family| Pair { from: second, to: first, family, case: None, urgent: false };
         let mut traffic = Self {
             ping_v4: echo::is_answered(forth(Family::V4))?,
             ping_v6: echo::is_answered(forth(Family::V6))?,

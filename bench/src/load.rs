@@ -41,6 +41,9 @@ pub struct Pair<'a> {
     pub family: Family,
     /// The CPUs of both ends; `None` leaves them to the scheduler.
     pub case: Option<Case>,
+    /// Both ends run before every ordinary thread of their CPU: what is measured then is the path alone, not how threads
+    /// compete for a CPU.
+    pub urgent: bool,
 }
 
 impl Pair<'_> {
@@ -49,12 +52,21 @@ impl Pair<'_> {
         SocketAddr::new(self.to.address(self.family), 0)
     }
 
+    /// Puts the calling thread where a sender runs.
     fn pin_sender(&self) -> Result<()> {
-        machine::pin(self.case.map(|case| case.sender))
+        self.place(self.case.map(|case| case.sender))
     }
 
+    /// Puts the calling thread where a receiver runs.
     fn pin_receiver(&self) -> Result<()> {
-        machine::pin(self.case.map(|case| case.receiver))
+        self.place(self.case.map(|case| case.receiver))
+    }
+
+    fn place(&self, cpu: Option<usize>) -> Result<()> {
+        if self.urgent {
+            host::set_scheduling(host::Scheduling::RealTime)?;
+        }
+        machine::pin(cpu)
     }
 }
 

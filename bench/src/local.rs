@@ -106,7 +106,7 @@ pub fn run(plan: &Plan, machine: Machine, progress: &ProgressBar) -> Result<Repo
                 interrupt::check()?;
                 progress.set_message(format!("{load} {case} {}", topology.wiring()));
                 let [from, to] = topology.pods();
-                let pair = Pair { from, to, family: Family::V4, case: Some(case) };
+                let pair = Pair { from, to, family: Family::V4, case: Some(case), urgent: false };
                 for (metric, figure) in load.measure(pair, plan, |warning| warn(progress, topology, case, warning))? {
                     figures.entry((metric, case.to_string(), number)).or_default().push(figure);
                 }
@@ -125,7 +125,7 @@ fn set_up(wiring: Wiring, plan: &Plan, progress: &ProgressBar) -> Result<Topolog
     progress.set_message(format!("setting up {wiring}"));
     let topology = Topology::new(wiring, plan.switch_cpu)?;
     let [from, to] = topology.pods();
-    let pair = Pair { from, to, family: Family::V4, case: None };
+    let pair = Pair { from, to, family: Family::V4, case: None, urgent: false };
     let intact = transfer::is_intact(pair, CHECKED_MEGABYTES, SEED)?;
     if intact { Ok(topology) } else { Err(Error::Corrupted { wiring: wiring.name() }) }
 }

@@ -22,7 +22,7 @@ use indicatif::ProgressBar;
 
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::load::{Family, PATIENCE, Pair, Window, round_trip, tcp, udp};
+use crate::load::{Case, Family, PATIENCE, Pair, Window, round_trip, tcp, udp};
 use crate::machine::{self, Machine};
 use crate::report::{Better, Comparison, Report};
 use crate::topology::Pod;
@@ -129,7 +129,7 @@ impl Node {
     }
 
     fn pair(&self, from: usize) -> Pair<'_> {
-        Pair { from: &self.pods[from], to: &self.pods[from + 1], family: Family::V4, case: None }
+        Pair { from: &self.pods[from], to: &self.pods[from + 1], family: Family::V4, case: None, urgent: false }
     }
 
     fn restart(&mut self, plan: &Plan, progress: &ProgressBar) -> Result<Vec<Figures>> {
@@ -228,16 +228,19 @@ impl Node {
         })
     }
 
-    /// Beside the quiet node, and beside a flood that stays within the flooder's own namespace: that one takes the same CPU
-    /// time from whoever asks and answers, and nothing from the switch.
+    /// Beside the quiet node, and beside a flood that stays within the flooder's own namespace: that one takes as much CPU
+    /// time, and nothing from the switch. Who asks and who answers run before the flooder, on its own CPU.
     fn flooded(&mut self, plan: &Plan, progress: &ProgressBar) -> Result<Vec<Figures>> {
-        let mut figures = Figures::lower("").beside(&["quiet", "flood-elsewhere"]);
+        let first = *machine::available_cpus()?.first().expect("this runs on a CPU");
+        let case = Some(Case { sender: first, receiver: first });
+        let mut figures = Figures::lower(format!("{first}|{first}")).beside(&["quiet", "flood-elsewhere"]);
         let window = Window::of(plan.counted, Duration::from_millis(200));
         let longer = Window::of(plan.counted + Duration::from_millis(300), Duration::ZERO);
+        let asking = Pair { case, urgent: true, ..self.pair(0) };
         let p99 = |flood: Option<Pair<'_>>| {
             thread::scope(|scope| {
                 let flooding = flood.map(|pair| scope.spawn(move || udp::flood(pair, 1, longer)));
-                let measured = round_trip::measure(self.pair(0), window)?;
+                let measured = round_trip::measure(asking, window)?;
                 if let Some(flooding) = flooding {
                     flooding.join().expect("a flood does not panic")?;
                 }

@@ -213,7 +213,7 @@ mod tests {
         let [from, to] = topology.pods();
         let window = Window::of(Duration::from_millis(100), Duration::ZERO);
         for family in [Family::V4, Family::V6] {
-            let pair = Pair { from, to, family, case: None };
+            let pair = Pair { from, to, family, case: None, urgent: false };
             assert!(!echo::is_answered(pair).unwrap());
             let outcomes = [
                 tcp::stream(pair, 1, window).map(drop),

@@ -17,7 +17,7 @@ fn loads_over_kernel_routing_measure_something_sane() {
     let [from, to] = topology.pods();
     let case = local::default_cases().unwrap().pop();
     for family in [Family::V4, Family::V6] {
-        let pair = Pair { from, to, family, case };
+        let pair = Pair { from, to, family, case, urgent: false };
         for connections in [1, 4] {
             let stream = tcp::stream(pair, connections, BRIEF).unwrap();
             assert!((0.01..1000.0).contains(&stream.gbps), "{stream:?}");
