@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by panic what is missing")]
 
+mod api;
+mod bad_clients;
 mod churn;
 mod lifecycle;
 mod mtu;
@@ -14,5 +16,6 @@ mod refusals;
 mod rig;
 mod routes;
 mod services;
+mod stage;
 mod traffic;
 mod unprivileged;
