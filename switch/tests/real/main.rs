@@ -8,14 +8,17 @@
 mod api;
 mod bad_clients;
 mod churn;
+mod doctor;
 mod lifecycle;
 mod mtu;
 mod outside;
+mod packaging;
 mod pods;
 mod refusals;
 mod rig;
 mod routes;
 mod services;
+mod several;
 mod stage;
 mod traffic;
 mod unprivileged;

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
+use std::time::Instant;
 
 use crate::rig::PATIENCE;
 
@@ -30,7 +31,9 @@ pub(crate) struct Ended {
 impl Stage {
     /// A node that forwards for IPv4 and IPv6, without a switch.
     pub(crate) fn new() -> Stage {
-        let mut command = Command::new("unshare");
+        // The stage also ends with a test that is killed.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "unshare"]);
         command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
         command.args(["bash", "--noprofile", "--norc"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         command.env_remove("PODSWITCH_SOCKET").env_remove("PODSWITCH_LOG").env("LC_ALL", "C");
@@ -56,9 +59,9 @@ impl Stage {
     pub(crate) fn run(&mut self, command: &str) -> Ended {
         let quoted = command.replace('\'', r"'\''");
         writeln!(self.input, "eval '{quoted}' </dev/null; printf '\\n{MARK} %d\\n' $?").unwrap();
-        let mut said = Vec::new();
+        let (start, mut said) = (Instant::now(), Vec::new());
         loop {
-            let Ok(line) = self.output.recv_timeout(PATIENCE) else {
+            let Ok(line) = self.output.recv_timeout(PATIENCE.saturating_sub(start.elapsed())) else {
                 panic!("`{command}` did not end:\n{}", said.join("\n"));
             };
             if let Some(code) = line.strip_prefix(MARK) {
@@ -79,9 +82,16 @@ impl Stage {
     /// Starts a switch with these arguments and waits until it answers.
     #[track_caller]
     pub(crate) fn start_switch(&mut self, arguments: &str) {
-        self.must(&format!("podswitch run {arguments} >>/run/stage/log 2>&1 &"));
-        self.must(&format!("for _ in $(seq 100); do {ANSWERS} && break; sleep 0.05; done; {ANSWERS} || cat /run/stage/log"));
-        self.must(ANSWERS);
+        self.start("podswitch", arguments);
+    }
+
+    /// The same where `podswitch` is run by other words.
+    #[track_caller]
+    pub(crate) fn start(&mut self, podswitch: &str, arguments: &str) {
+        self.must(&format!("{podswitch} run {arguments} >>/run/stage/log 2>&1 &"));
+        let answers = "podswitch show status >/dev/null 2>&1";
+        let wait = format!("for _ in $(seq 100); do {answers} && break; sleep 0.05; done");
+        self.must(&format!("{wait}; {answers} || {{ cat /run/stage/log; false; }}"));
     }
 }
 
@@ -107,4 +117,3 @@ ip link set lo up
 echo 1 >/proc/sys/net/ipv4/ip_forward && echo 1 >/proc/sys/net/ipv6/conf/all/forwarding";
 /// Begins the line that ends what a command said.
 const MARK: &str = "@end-of-command@";
-const ANSWERS: &str = "podswitch show status >/dev/null 2>&1";
