@@ -31,6 +31,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use packet::{Mac, Prefix};
 use route_table::NextHop;
+use sd_notify::NotifyState;
 
 use crate::config::Config;
 use crate::port::{Link, Port, PortCounters};
@@ -117,7 +118,10 @@ pub fn run(config: Config) -> Result<(), Error> {
     let wake = Box::new(move || drop(waker.wake()));
     let server = server::serve(listener, calls_in, wake)?;
     tracing::info!(socket = %engine.config.socket.display(), "ready");
+    let taken_up = format!("forwarding; {} pods were taken up again", engine.state.endpoints().len());
+    tell_service_manager(&[NotifyState::Ready, NotifyState::Status(&taken_up)]);
     let ended = engine.serve(poll, &signals, &calls);
+    tell_service_manager(&[NotifyState::Stopping, NotifyState::Status("ending; pods' interfaces stay")]);
     server.stop();
     engine.tables.stop().map_err(system("the worker"))?;
     if engine.purged {
@@ -415,6 +419,13 @@ fn pod_port(endpoint: &Endpoint, tap: Tap, config: &Config) -> Result<Port, host
         link: Link::Tap(tap),
         counters: PortCounters::default(),
     })
+}
+
+/// Where nobody waits for word there is nothing to do; see sd_notify(3).
+fn tell_service_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager could not be told");
+    }
 }
 
 /// SIGTERM and SIGINT as something to read, in every thread started after this.

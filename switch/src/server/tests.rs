@@ -152,7 +152,9 @@ fn a_gibibyte_is_cut_off_early_wherever_it_is_put() {
 #[test]
 fn half_a_request_is_none() {
     let (rig, calls) = rig(8);
-    for half in ["", "GET", "GET /v1/status HTTP/1.1\r\nhost", "POST /v1/routes HTTP/1.1\r\ncontent-length: 9\r\n\r\n{\"pre"] {
+    for half in
+        ["", "GET", "GET /v1/status HTTP/1.1\r\nhost", "POST /v1/routes HTTP/1.1\r\ncontent-length: 9\r\n\r\n{\"pre"]
+    {
         let mut stream = UnixStream::connect(&rig.socket).unwrap();
         stream.write_all(half.as_bytes()).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();

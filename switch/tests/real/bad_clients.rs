@@ -44,8 +44,7 @@ fn clients_that_send_without_end_are_cut_off_and_cost_little() {
     let before = resident_kib(&rig);
     let chunk = vec![b'x'; 1 << 16];
     for beginning in BEGINNINGS {
-        let mut crowd: Vec<UnixStream> =
-            (0..50).map(|_| UnixStream::connect(rig.client().socket()).unwrap()).collect();
+        let mut crowd: Vec<UnixStream> = (0..50).map(|_| UnixStream::connect(rig.client().socket()).unwrap()).collect();
         for stream in &mut crowd {
             stream.set_write_timeout(Some(HEAD_TIMEOUT)).unwrap();
             let mut taken = 0;
