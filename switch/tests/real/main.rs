@@ -9,6 +9,7 @@ mod api;
 mod bad_clients;
 mod churn;
 mod doctor;
+mod documents;
 mod lifecycle;
 mod mtu;
 mod outside;
