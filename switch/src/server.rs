@@ -3,7 +3,7 @@
 //! The server decides nothing. It turns bytes into a [`Call`], hands it to the engine, and turns the reply back into
 //! bytes. Limits, so that no client can hold the switch up: [`CONNECTIONS_MAX`] connections, one call each, a head
 //! within [`HEAD_TIMEOUT`] and [`HEAD_LEN_MAX`], a body within [`BODY_LEN_MAX`], all of it within [`CONNECTION_TIMEOUT`];
-//! when all connections are taken, who has been silent longest makes room ([`places`]). Calls queue in the bounded channel
+//! when all connections are taken, who has been silent longest makes room (`places.rs`). Calls queue in the bounded channel
 //! the engine gives, and what finds it full is told to come again.
 
 mod places;

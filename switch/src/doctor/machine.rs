@@ -136,7 +136,8 @@ fn state(directory: &Path) -> Finding {
     let there = directory.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let name = directory.display();
     let Ok(found_there) = statfs(there) else { return note(subject, format!("{name}: not known")) };
-    let room = found_there.blocks_available() * u64::try_from(found_there.block_size()).unwrap_or(0) >> 20;
+    let block = u64::try_from(found_there.block_size()).unwrap_or(0);
+    let room = found_there.blocks_available() * block / MIB;
     if room < STATE_ROOM_MIB {
         return lacking(
             subject,
@@ -161,13 +162,13 @@ fn later() -> [Finding; 5] {
     let xdp =
         text("/proc/net/protocols").is_some_and(|protocols| protocols.lines().any(|line| line.starts_with("XDP ")));
     let ring = text("/proc/sys/kernel/io_uring_disabled").is_some_and(|disabled| disabled != "2");
-    let module = |name: &str| Path::new("/sys/module").join(name).exists();
+    let wireguard = Path::new("/sys/module/wireguard").exists();
     [
         there("huge pages", huge.is_some_and(|count| count > 0)),
         there("AF_XDP", xdp),
         there("io_uring", ring),
         there("vhost-net", Path::new("/dev/vhost-net").exists()),
-        there("WireGuard", module("wireguard")),
+        note("WireGuard", if wireguard { "loaded; nothing needs it yet" } else { "not loaded; nothing needs it yet" }),
     ]
 }
 
@@ -176,6 +177,7 @@ const SLOW_CLOCKS: [&str; 4] = ["hpet", "acpi_pm", "jiffies", "refined-jiffies"]
 const PODS_MAX: u64 = 4095;
 /// One for each pod, one for each client, and some for the switch itself.
 const DESCRIPTORS_WANTED: u64 = PODS_MAX + 512;
+const MIB: u64 = 1 << 20;
 /// Every pod and some hundred thousand routes.
 const STATE_ROOM_MIB: u64 = 32;
 

@@ -190,7 +190,7 @@ fn silent_clients_make_room_for_those_that_speak_and_stay_where_there_is_room() 
     let engine = engine(calls, 2);
     let mut few = silent(&rig, CONNECTIONS_MAX / 2);
     // Silent clients leave by themselves after HEAD_TIMEOUT: who waits less than that waited for none of those.
-    let client = Client::new(&rig.socket).timeout(HEAD_TIMEOUT);
+    let client = Client::new(&rig.socket).timeout(HEAD_TIMEOUT / 2);
     client.stop().unwrap();
     few[0].set_nonblocking(true).unwrap();
     assert_eq!(few[0].read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -208,7 +208,7 @@ fn a_client_that_waits_for_the_engine_keeps_its_place() {
     let call = calls.recv().unwrap();
     let crowd = silent(&rig, CONNECTIONS_MAX + 1);
     let socket = rig.socket.clone();
-    let other = thread::spawn(move || Client::new(socket).stop());
+    let other = thread::spawn(move || Client::new(socket).timeout(HEAD_TIMEOUT / 2).stop());
     // It came after the crowd, so somebody has made room by now.
     calls.recv().unwrap().reply.send(Ok(Reply::Done(Done {}))).unwrap();
     other.join().unwrap().unwrap();

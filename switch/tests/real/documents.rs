@@ -163,8 +163,7 @@ fn explained(page: &str, heading: &str) -> Vec<String> {
 }
 
 fn sorted<T: Into<String>>(names: Vec<T>) -> Vec<String> {
-    let mut names: Vec<String> =
-        names.into_iter().map(Into::into).filter(|name: &String| !name.starts_with(", ")).collect();
+    let mut names: Vec<String> = names.into_iter().map(Into::into).collect();
     names.sort();
     names
 }

@@ -48,7 +48,8 @@ fn the_example_of_a_configuration_is_legal_and_has_every_key() {
     let table: toml::Table = uncommented.parse().unwrap();
     let mut keys: Vec<&str> = table.keys().map(String::as_str).collect();
     let mut known = podswitch::config::keys();
-    (keys.sort(), known.sort());
+    keys.sort();
+    known.sort();
     assert_eq!(keys, known);
     let shown = Config::try_from(Settings::parse(&path, &uncommented).unwrap()).unwrap();
     assert_eq!(Config { worker_cpu: None, ..shown }, given, "what a comment shows is the default");
