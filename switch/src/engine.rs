@@ -118,7 +118,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let wake = Box::new(move || drop(waker.wake()));
     let server = server::serve(listener, calls_in, wake)?;
     tracing::info!(socket = %engine.config.socket.display(), "ready");
-    let taken_up = format!("forwarding; {} pods were taken up again", engine.state.endpoints().len());
+    let taken_up = format!("forwarding; pods taken up again: {}", engine.state.endpoints().len());
     tell_service_manager(&[NotifyState::Ready, NotifyState::Status(&taken_up)]);
     let ended = engine.serve(poll, &signals, &calls);
     tell_service_manager(&[NotifyState::Stopping, NotifyState::Status("ending; pods' interfaces stay")]);

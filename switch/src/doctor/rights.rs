@@ -41,7 +41,7 @@ fn real_time() -> Finding {
     let may = missing(&[Capability::SysNice]).is_empty() || limit > 0;
     if !may {
         let detail = "CAP_SYS_NICE missing and RLIMIT_RTPRIO is 0: slower under load";
-        return lacking(subject, detail, format!("LimitRTPRIO=1 in the unit, or {}", sudo()));
+        return lacking(subject, detail, "LimitRTPRIO=1 or CAP_SYS_NICE in the unit, or run as root");
     }
     let cgroup = text("/proc/self/cgroup").unwrap_or_default();
     match share_file(&cgroup) {

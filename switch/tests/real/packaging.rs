@@ -111,13 +111,17 @@ fn the_service_manager_hears_when_packets_pass_and_when_they_will_not() {
     let manager = UnixDatagram::bind(folder.path().join("notify")).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let (node, pod) = (namespace("psw-node"), Pod::new(2));
-    for taken_up in ["0 pods", "1 pods"] {
+    for taken_up in [0, 1] {
         let mut switch = start(&node, folder.path());
         let said = hear(&manager);
-        assert!(said.contains("READY=1\n") && said.contains(&format!("STATUS=forwarding; {taken_up}")), "{said}");
+        assert!(
+            said.contains("READY=1\n")
+                && said.contains(&format!("STATUS=forwarding; pods taken up again: {taken_up}\n")),
+            "{said}"
+        );
         // What was promised holds at once.
         let client = control::Client::new(folder.path().join("state/control.sock"));
-        if taken_up == "0 pods" {
+        if taken_up == 0 {
             client.attach(pod.attach()).unwrap();
         }
         crate::rig::must(&node, "ping -n -c 1 -w 1 10.244.0.2");

@@ -36,7 +36,7 @@ impl Stage {
         command.args(["--pdeathsig", "KILL", "unshare"]);
         command.args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
         command.args(["bash", "--noprofile", "--norc"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.env_remove("PODSWITCH_SOCKET").env_remove("PODSWITCH_LOG").env("LC_ALL", "C");
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/root").env("LC_ALL", "C");
         let mut shell = command.spawn().expect("unshare and bash are there");
         let (input, outlet) = (shell.stdin.take().unwrap(), shell.stdout.take().unwrap());
         let (lines, output) = channel();
