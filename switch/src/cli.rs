@@ -263,7 +263,8 @@ impl Action {
             }
             Action::Show { view, json } => print(&view.ask(&client, json)?),
             Action::Doctor { host_port, state_dir, json } => {
-                examine(&doctor::Place { host_port, state_dir, client }, json)
+                let socket = global.socket.clone().unwrap_or_else(|| state_dir.join(config::SOCKET));
+                examine(&doctor::Place { host_port, state_dir, client: Client::new(socket) }, json)
             }
             Action::Stop => {
                 client.stop()?;

@@ -71,10 +71,13 @@ fn advertised_defaults(routes: &str) -> Vec<&str> {
 }
 
 fn nftables() -> Finding {
-    match output("nft", &["list", "tables"]) {
-        Some(_) => found("nftables", "answers"),
-        None => note("nftables", "nft does not answer: what its rules drop is not examined")
-            .cured("apt-get install nftables"),
+    let subject = "nftables";
+    match (output("nft", &["list", "tables"]), output("nft", &["--version"])) {
+        (Some(_), _) => found(subject, "answers"),
+        (None, Some(_)) => note(subject, "nft gets no answer from the kernel").cured("run as root; modprobe nf_tables"),
+        (None, None) => {
+            note(subject, "nft is missing: what its rules drop is not seen").cured("apt-get install nftables")
+        }
     }
 }
 

@@ -1,9 +1,12 @@
 //! What the kernel agrees to on a TAP, tried on one that is made for a moment.
 
 use std::fs::OpenOptions;
+use std::io::ErrorKind;
 use std::process;
 
 use host::{Abilities, Error, Tap, TapFeature, TapOptions};
+
+use crate::privilege::sudo;
 
 use super::{Finding, found, lacking, note};
 
@@ -39,6 +42,9 @@ impl Probe {
 fn device() -> Finding {
     match OpenOptions::new().read(true).write(true).open(TUN) {
         Ok(_) => found(TUN, "opens"),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            lacking(TUN, error.to_string(), format!("run as root: {}", sudo()))
+        }
         Err(error) => lacking(TUN, error.to_string(), "modprobe tun"),
     }
 }

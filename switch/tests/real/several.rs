@@ -14,6 +14,9 @@ fn two_switches_of_one_node_keep_to_themselves_and_reach_each_other_by_the_host(
         let address = range.replace("0/24", "2");
         stage.must(&format!("podswitch attach pod --netns {name} --address {address}"));
     }
+    stage.must("podswitch show ports --socket /run/one/control.sock | grep 10.1.0.2");
+    let looked_at = stage.run("env -u PODSWITCH_SOCKET podswitch doctor --state /run/one --host-port psw-one").text;
+    assert!(looked_at.contains("complete on 2 ports"), "{looked_at}");
     stage.must("ip netns exec one ping -n -c 1 -w 10 10.2.0.2");
     stage.must("ip netns exec two ping -n -c 1 -w 10 10.1.0.2");
     stage.must("ip netns exec two ping -n -c 1 -w 10 169.254.1.1");
