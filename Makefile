@@ -2,14 +2,16 @@
 
 CARGO ?= cargo
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
+PREFIX ?= /usr/local
+BINARIES := podswitch
 # Namespaces and TAPs need root; whoever is root needs no sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test deep bench deps clean
+.PHONY: help demo test deep bench deps share install uninstall clean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## build the switch and show pods of this machine talking through it (needs root)
 	$(CARGO) build --release $(if $(CI),--locked) -p podswitch -p podswitch-bench
@@ -27,6 +29,28 @@ bench: ## measure the switch beside the kernel on this machine, some minutes (ne
 
 deps: ## name the Debian packages that the tests need and install the missing ones (asks first)
 	@scripts/deps
+
+share: ## write manual pages and completions into share/ again, after a change of the command line
+	$(CARGO) build $(if $(CI),--locked) -p podswitch
+	@scripts/share $(TARGET_DIR)/debug/podswitch share
+
+install: ## install what `cargo build --release` built, below DESTDIR and PREFIX (/usr/local)
+	install -D -t $(DESTDIR)$(PREFIX)/sbin $(BINARIES:%=$(TARGET_DIR)/release/%)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 share/man/man1/*.1
+	install -D -m 644 share/completions/podswitch.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/podswitch
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions share/completions/_podswitch
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d share/completions/podswitch.fish
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/podswitch share/podswitch.toml
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's,/usr/local,$(PREFIX),' share/systemd/podswitch.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/podswitch.service
+
+uninstall: ## remove what `make install` installed
+	rm -f $(BINARIES:%=$(DESTDIR)$(PREFIX)/sbin/%) $(patsubst share/%,$(DESTDIR)$(PREFIX)/share/%,$(wildcard share/man/man1/*.1))
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/podswitch
+	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_podswitch
+	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/podswitch.fish
+	rm -f $(DESTDIR)$(PREFIX)/share/podswitch/podswitch.toml
+	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/podswitch.service
 
 clean: ## remove everything that was built
 	$(CARGO) clean

@@ -8,6 +8,10 @@
 //! | delete a route | `DELETE /v1/routes?prefix=PREFIX&origin=ORIGIN[&force=true]` | |
 //! | look | `GET /v1/ports`, `routes`, `neighbors`, `drops`, `status` | |
 //! | end | `POST /v1/stop`, `POST /v1/purge` | |
+//! | describe all this | `GET /v1/openapi.json` | |
+//!
+//! [`PATHS`] is the list that counts, and `openapi.json` describes it for programs: who adds a request adds it to both,
+//! to [`encode`] and to [`decode`], and a test says what was left out.
 //!
 //! A prefix stands in the query, where its slash needs no escape (RFC 3986, section 3.4); an escaped one is understood
 //! too. An answer is the value's JSON with status 200; a refusal is `{"error": {"code", "message", "hint"}}` with the
@@ -31,8 +35,30 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
-/// Largest body a switch reads, in bytes.
-pub const BODY_LEN_MAX: usize = 1 << 20;
+/// Largest body a switch reads, in bytes: many times the longest request, and little enough for every client at once.
+pub const BODY_LEN_MAX: usize = 1 << 16;
+
+/// Every method and path, `{...}` where a name stands. What is not here is no request.
+pub const PATHS: &[(&str, &str)] = &[
+    ("POST", ENDPOINTS),
+    ("DELETE", "/v1/endpoints/{name}"),
+    ("POST", ROUTES),
+    ("DELETE", ROUTES),
+    ("GET", PORTS),
+    ("GET", ROUTES),
+    ("GET", NEIGHBORS),
+    ("GET", DROPS),
+    ("GET", STATUS),
+    ("POST", STOP),
+    ("POST", PURGE),
+    ("GET", OPENAPI),
+];
+
+/// Where [`DESCRIPTION`] is to be had.
+pub const OPENAPI: &str = "/v1/openapi.json";
+
+/// All requests and answers as an OpenAPI 3.1 document.
+pub const DESCRIPTION: &str = include_str!("../openapi.json");
 
 /// What a client sends for `request`.
 pub fn encode(request: &Request) -> Message {
@@ -59,6 +85,9 @@ pub fn encode(request: &Request) -> Message {
 /// The request that `method`, `target` (path and query) and `body` say; refuses what is not one.
 pub fn decode(method: &str, target: &str, body: &[u8]) -> Result<Request, Refusal> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if !PATHS.iter().any(|known| is_at(known, method, path)) {
+        return Err(unknown(method, path));
+    }
     let mut query = Query::parse(query)?;
     let request = match (method, path) {
         ("POST", ENDPOINTS) => Request::Attach(from_json(body)?),
@@ -180,10 +209,14 @@ fn invalid(message: String) -> Refusal {
 }
 
 fn unknown(method: &str, path: &str) -> Refusal {
-    Refusal::new(Code::NotFound, format!("there is no {method} {path}")).hint(format!(
-        "there are POST {ENDPOINTS}, {ROUTES}, {STOP}, {PURGE}; DELETE {ENDPOINTS}/NAME, {ROUTES}?prefix=; \
-         GET {PORTS}, {ROUTES}, {NEIGHBORS}, {DROPS}, {STATUS}"
-    ))
+    let known: Vec<String> = PATHS.iter().map(|(method, path)| format!("{method} {path}")).collect();
+    Refusal::new(Code::NotFound, format!("there is no {method} {path}")).hint(format!("there are {}", known.join(", ")))
+}
+
+/// A name is the last of its path; which names are legal is a question for later.
+fn is_at((known_method, known_path): &(&str, &str), method: &str, path: &str) -> bool {
+    let same = known_path.split_once('{').map_or(path == *known_path, |(stem, _)| path.starts_with(stem));
+    *known_method == method && same
 }
 
 const ENDPOINTS: &str = "/v1/endpoints";
@@ -266,6 +299,25 @@ mod tests {
             let refusal = decode(method, target, body.as_bytes()).unwrap_err();
             assert_eq!(refusal.code, code, "{target}");
             assert!(refusal.message.contains(named), "{target}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn the_description_has_every_path_and_no_other() {
+        let description: serde_json::Value = serde_json::from_str(DESCRIPTION).unwrap();
+        assert_eq!(description["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let mut described = Vec::new();
+        for (path, methods) in description["paths"].as_object().unwrap() {
+            described.extend(methods.as_object().unwrap().keys().map(|method| (method.to_uppercase(), path.clone())));
+        }
+        let mut known: Vec<_> = PATHS.iter().map(|&(method, path)| (method.to_owned(), path.to_owned())).collect();
+        described.sort();
+        known.sort();
+        assert_eq!(described, known, "left: openapi.json; right: wire::PATHS");
+        for request in requests() {
+            let Message { method, target, .. } = encode(&request);
+            let path = target.split('?').next().unwrap();
+            assert!(PATHS.iter().any(|known| is_at(known, method, path)), "{method} {path} is not in PATHS");
         }
     }
 

@@ -78,6 +78,13 @@ pub(crate) fn set_carrier(file: &File, on: bool) -> io::Result<()> {
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETCARRIER, &raw const on) })
 }
 
+/// `TUNSETSTEERINGEBPF` without a program: frames are spread over the queues as they always were.
+pub(crate) fn set_no_steering_program(file: &File) -> io::Result<()> {
+    let none: c_int = -1;
+    // SAFETY: TUNSETSTEERINGEBPF reads one int, which is live.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETSTEERINGEBPF, &raw const none) })
+}
+
 /// `SIOCGIFHWADDR` on a TAP's descriptor, which the driver answers for the attached device, wherever it lies.
 pub(crate) fn hardware_address(file: &File) -> io::Result<[u8; 6]> {
     let mut request = empty_request();

@@ -13,7 +13,7 @@
 //!   * of a [`Route`]: `add_route`, `replace_route`, `delete_route`, `routes`;
 //!   * of a permanent [`Neighbor`]: `add_neighbor`, `replace_neighbor`, `delete_neighbor`, `neighbors`.
 //! * Settings: [`Sysctl`] `net`, `interface`, `read`, `write`.
-//! * TAPs: [`Tap`] `open` ([`TapOptions`]), `queues`, `abilities`, `set_abilities`, `mac`, `name`, `set_persistent`,
+//! * TAPs: [`Tap`] `open` ([`TapOptions`]), `queues`, `abilities`, `set_abilities`, `offers`, `mac`, `name`, `set_persistent`,
 //!   `set_carrier`; [`tap_holder`].
 //!
 //! Almost all of it needs `CAP_NET_ADMIN`; entering and making namespaces needs `CAP_SYS_ADMIN`.
@@ -41,4 +41,4 @@ pub use netlink::Netlink;
 pub use route::{Route, RouteKind, Scope};
 pub use scheduling::{Scheduling, set_scheduling};
 pub use sysctl::{Family, Sysctl};
-pub use tap::{Abilities, Tap, TapOptions, tap_holder};
+pub use tap::{Abilities, Tap, TapFeature, TapOptions, tap_holder};

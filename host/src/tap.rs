@@ -91,6 +91,15 @@ impl Abilities {
     }
 }
 
+/// Something a kernel may or may not know about TAPs, beyond what is asked for when one is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TapFeature {
+    /// `TUNSETSTEERINGEBPF`: a program chooses the queue of each frame (Linux 4.16).
+    SteeringProgram,
+    /// `TUN_F_UDP_TUNNEL_GSO`: super-frames within UDP tunnels (Linux 6.17).
+    UdpTunnelGso,
+}
+
 /// An open TAP.
 #[derive(Debug)]
 pub struct Tap {
@@ -179,6 +188,18 @@ impl Tap {
         ioctl::set_carrier(&self.queues[0], on).map_err(|source| self.failed("TUNSETCARRIER", source))
     }
 
+    /// Whether the kernel knows a feature. Tried and taken back at once, so for a TAP that carries nothing.
+    pub fn offers(&self, feature: TapFeature) -> bool {
+        match feature {
+            TapFeature::SteeringProgram => ioctl::set_no_steering_program(&self.queues[0]).is_ok(),
+            TapFeature::UdpTunnelGso => {
+                let known = self.set(Setting::Offload, Abilities::ALL.flags() | TUN_F_UDP_TUNNEL_GSO).is_ok();
+                // These were agreed to before.
+                known && self.set(Setting::Offload, self.abilities.flags()).is_ok()
+            }
+        }
+    }
+
     fn set(&self, setting: Setting, value: u32) -> Result<(), Error> {
         ioctl::set(&self.queues[0], setting, value).map_err(|source| self.failed(setting.name(), source))
     }
@@ -236,6 +257,8 @@ fn refused(name: &str, source: io::Error) -> Error {
 }
 
 const DEVICE: &str = "/dev/net/tun";
+/// Linux `include/uapi/linux/if_tun.h`; libc lacks it.
+const TUN_F_UDP_TUNNEL_GSO: u32 = 0x80;
 /// Bounds of the search for a holder: it serves an error message and must end.
 const PROCESSES_MAX: usize = 65_536;
 const DESCRIPTORS_MAX: usize = 65_536;

@@ -18,8 +18,8 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use packet::{Gso, Mac, Offload, VNET_HEADER_LEN};
 use podswitch_host::{
-    Abilities, Address, Error, Family, LinkChange, Neighbor, Netlink, Sysctl, Tap, TapOptions, TemporaryNamespace,
-    tap_holder,
+    Abilities, Address, Error, Family, LinkChange, Neighbor, Netlink, Sysctl, Tap, TapFeature, TapOptions,
+    TemporaryNamespace, tap_holder,
 };
 
 #[test]
@@ -110,6 +110,22 @@ fn a_datagram_train_arrives_uncut_when_asked_for_and_cut_when_not() {
     socket.send_to(&[7; 3500], "10.9.0.2:7001").unwrap();
     let lengths: Vec<_> = (0..4).map(|_| read_datagram(&tap, 7001).1.len() - 42).collect();
     assert_eq!(lengths, [1000, 1000, 1000, 500]);
+}
+
+#[test]
+fn asking_what_the_kernel_offers_leaves_the_tap_as_it_was() {
+    let pod = namespace();
+    let tap = open_in(&pod, &TapOptions::new("eth0"));
+    let features = || {
+        let shown = pod.run(|| Command::new("ethtool").args(["-k", "eth0"]).output()).unwrap().unwrap();
+        assert!(shown.status.success(), "ethtool, of scripts/packages.txt, is needed");
+        String::from_utf8(shown.stdout).unwrap()
+    };
+    let before = features();
+    // In every kernel since 4.16; the other came with 6.17 and may be missing.
+    assert!(tap.offers(TapFeature::SteeringProgram));
+    tap.offers(TapFeature::UdpTunnelGso);
+    assert_eq!(features(), before);
 }
 
 #[test]

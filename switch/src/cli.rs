@@ -14,15 +14,17 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use control::{
-    Attach, Client, DeleteRoute, Detach, InterfaceName, Mtu, Name, NetnsPath, Origin, PodAddress, Route, RouteTarget,
+    Attach, Client, Code, DeleteRoute, Detach, InterfaceName, Mtu, Name, NetnsPath, Origin, PodAddress, Route,
+    RouteTarget,
 };
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use packet::{Mac, Prefix};
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{self, Config, Settings};
 use crate::purge::{self, Leftover};
-use crate::{doctor, engine, store};
+use crate::{doctor, engine, privilege, store};
 
 use self::show::{Table, View};
 
@@ -98,6 +100,9 @@ enum Action {
         /// The switch's interface on the host.
         #[arg(long, value_name = "INTERFACE", default_value = config::HOST_PORT)]
         host_port: InterfaceName,
+        /// Where the switch keeps, or would keep, what it was asked for.
+        #[arg(long, visible_alias = "state", value_name = "DIR", default_value = config::STATE_DIR)]
+        state_dir: PathBuf,
         /// Print JSON.
         #[arg(long)]
         json: bool,
@@ -186,7 +191,7 @@ struct Purge {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where the switch keeps what it was asked for [default: /run/podswitch].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "state", value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// The switch's interface on the host [default: podswitch0].
     #[arg(long, value_name = "INTERFACE")]
@@ -203,6 +208,8 @@ enum Error {
     Engine(#[from] engine::Error),
     #[error(transparent)]
     Purge(#[from] purge::Error),
+    #[error("this needs {}, which this process lacks", privilege::listed(.0))]
+    Privilege(Vec<privilege::Capability>),
     #[error("cannot write the output")]
     Output(#[from] io::Error),
     #[error("a purge takes every pod off the network and was not confirmed")]
@@ -220,6 +227,8 @@ impl Error {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Error::Control(error) if is_for_root_alone(error) => Some(format!("run it as root: {}", privilege::sudo())),
+            Error::Privilege(_) => Some(format!("run it as root: {}", privilege::sudo())),
             Error::Control(error) => error.hint().map(str::to_owned),
             Error::Config(error) => error.hint(),
             Error::Engine(engine::Error::Store(error)) => error.hint(),
@@ -253,7 +262,10 @@ impl Action {
                 Ok(())
             }
             Action::Show { view, json } => print(&view.ask(&client, json)?),
-            Action::Doctor { host_port, json } => examine(&host_port, json),
+            Action::Doctor { host_port, state_dir, json } => {
+                let socket = global.socket.clone().unwrap_or_else(|| state_dir.join(config::SOCKET));
+                examine(&doctor::Place { host_port, state_dir, client: Client::new(socket) }, json)
+            }
             Action::Stop => {
                 client.stop()?;
                 Ok(())
@@ -277,6 +289,8 @@ impl Run {
     fn execute(self, global: &Global) -> Result<(), Error> {
         let flags = Settings { socket: global.socket.clone(), ..self.settings };
         let config = Config::try_from(flags.over(read(self.config.as_deref())?))?;
+        need_privilege()?;
+        raise_descriptor_limit();
         let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
         log.with_max_level(global.log_level).init();
         engine::run(config)?;
@@ -309,6 +323,7 @@ impl Purge {
         let Purge { yes, config, state_dir, host_port } = self;
         let flags = Settings { socket: global.socket.clone(), state_dir, host_port, ..Settings::default() };
         let config = Config::without_ranges(flags.over(read(config.as_deref())?))?;
+        need_privilege()?;
         let leftovers = match purge::leftovers(&config) {
             Err(purge::Error::Store(store::Error::Locked { .. })) => return purge_running(&config, yes),
             leftovers => leftovers?,
@@ -348,25 +363,50 @@ fn confirmed(what: &str) -> Result<bool, Error> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
-fn examine(host_port: &InterfaceName, as_json: bool) -> Result<(), Error> {
-    let findings = doctor::examine(host_port);
+/// A pod takes a descriptor. The soft limit is for programs that use select(2), which this one does not.
+fn raise_descriptor_limit() {
+    // Few pods need no more than there is, and the doctor tells of a low limit.
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
+}
+
+/// Said before anything is begun, since half of it might be possible without.
+fn need_privilege() -> Result<(), Error> {
+    let missing = privilege::missing(&privilege::NEEDED);
+    if missing.is_empty() { Ok(()) } else { Err(Error::Privilege(missing)) }
+}
+
+fn is_for_root_alone(error: &control::Error) -> bool {
+    match error {
+        control::Error::Permission { .. } => true,
+        control::Error::Refused(refusal) => refusal.code == Code::Forbidden,
+        _ => false,
+    }
+}
+
+fn examine(place: &doctor::Place, as_json: bool) -> Result<(), Error> {
+    let findings = doctor::examine(place);
     if as_json {
         print(&json(&findings))?;
     } else {
         let mut table = Table::new(&["", "what", "found", "cure"]);
-        for doctor::Finding { subject, ok, detail, cure } in &findings {
-            let mark = if *ok { "ok" } else { "LACK" };
+        for doctor::Finding { subject, status, detail, cure } in &findings {
+            let mark = match status {
+                doctor::Status::Ok => "ok",
+                doctor::Status::Lack => "LACK",
+                doctor::Status::Note => "-",
+            };
             table.row([mark, *subject, detail.as_str(), cure.as_deref().unwrap_or_default()]);
         }
         print(&table.text())?;
     }
-    match findings.iter().filter(|finding| !finding.ok).count() {
+    match findings.iter().filter(|finding| finding.status == doctor::Status::Lack).count() {
         0 => Ok(()),
-        lacking => Err(Error::Findings(lacking)),
+        lacks => Err(Error::Findings(lacks)),
     }
 }
 
-/// The settings of a file, or none.
 fn read(file: Option<&Path>) -> Result<Settings, config::Error> {
     file.map(Settings::read).transpose().map(Option::unwrap_or_default)
 }

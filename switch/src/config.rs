@@ -43,7 +43,7 @@ pub struct Settings {
     #[arg(long, value_name = "INTERFACE")]
     pub host_port: Option<InterfaceName>,
     /// Where the switch keeps what it was asked for [default: /run/podswitch].
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "state", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// What workers do when there is nothing to do: adaptive, spin or sleep [default: adaptive].
     #[arg(long, value_name = "MODE")]
@@ -312,7 +312,7 @@ fn router_addresses(given: Vec<IpAddr>, ranges: &[Prefix]) -> Vec<IpAddr> {
 }
 
 /// Every key, as clap knows them, and the one that is global on the command line.
-fn keys() -> Vec<String> {
+pub fn keys() -> Vec<String> {
     let flags = Settings::augment_args(Command::new("keys"));
     flags.get_arguments().map(|flag| flag.get_id().to_string()).chain(["socket".to_owned()]).collect()
 }

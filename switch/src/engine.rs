@@ -32,6 +32,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use sd_notify::NotifyState;
 
 use crate::config::Config;
 use crate::purge;
@@ -110,7 +111,10 @@ pub fn run(config: Config) -> Result<(), Error> {
     let wake = Box::new(move || drop(waker.wake()));
     let server = server::serve(listener, calls_in, wake)?;
     tracing::info!(socket = %engine.config.socket.display(), "ready");
+    let taken_up = format!("forwarding; pods taken up again: {}", engine.state.endpoints().len());
+    tell_service_manager(&[NotifyState::Ready, NotifyState::Status(&taken_up)]);
     let ended = engine.serve(poll, &signals, &calls);
+    tell_service_manager(&[NotifyState::Stopping, NotifyState::Status("ending; pods' interfaces stay")]);
     server.stop();
     engine.tables.stop().map_err(system("the worker"))?;
     if engine.purged {
@@ -222,6 +226,13 @@ impl Engine {
         removed.push(self.config.state_dir.display().to_string());
         (self.ending, self.purged) = (true, true);
         Ok(Purged { removed })
+    }
+}
+
+/// Where nobody waits for word there is nothing to do; see sd_notify(3).
+fn tell_service_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "the service manager could not be told");
     }
 }
 

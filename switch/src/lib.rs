@@ -13,6 +13,7 @@ pub mod lane;
 pub mod mailbox;
 pub mod path;
 pub mod port;
+pub mod privilege;
 pub mod purge;
 pub mod returns;
 pub mod server;

@@ -2,11 +2,12 @@
 //!
 //! The server decides nothing. It turns bytes into a [`Call`], hands it to the engine, and turns the reply back into
 //! bytes. Limits, so that no client can hold the switch up: [`CONNECTIONS_MAX`] connections, one call each, a head
-//! within [`HEAD_TIMEOUT`], a body within [`BODY_LEN_MAX`], all of it within [`CONNECTION_TIMEOUT`]; calls queue in the
-//! bounded channel the engine gives, and what finds it full is told to come again.
+//! within [`HEAD_TIMEOUT`] and [`HEAD_LEN_MAX`], a body within [`BODY_LEN_MAX`], all of it within [`CONNECTION_TIMEOUT`];
+//! when all connections are taken, who has been silent longest makes room (`places.rs`). Calls queue in the bounded channel
+//! the engine gives, and what finds it full is told to come again.
 
-use nix::sys::socket::getsockopt;
-use nix::sys::socket::sockopt::PeerCredentials;
+mod places;
+
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -22,16 +23,21 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use control::wire::{self, BODY_LEN_MAX};
 use control::{Code, Refusal, Reply, Request};
 use crossbeam::channel::{Sender, TrySendError};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::geteuid;
 use tokio::runtime::{self, Runtime};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
+
+use self::places::{Places, Said};
 
 /// A request and where its reply goes; a call whose reply is dropped is answered as refused.
 #[derive(Debug)]
@@ -169,14 +175,10 @@ impl Engine {
 }
 
 fn run(runtime: &Runtime, listener: tokio::net::UnixListener, engine: Engine, stopped: oneshot::Receiver<()>) {
-    let limit = DefaultBodyLimit::max(BODY_LEN_MAX);
-    let open = Router::new().fallback(answer).layer(limit).with_state(engine);
-    let closed = Router::new().fallback(turn_away);
-    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let places = Arc::clone(&connections);
-    let accepting = async move {
+    let mut places = Places::new(CONNECTIONS_MAX);
+    let all = places.all();
+    let accepting = runtime.spawn(async move {
         loop {
-            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
             let Ok((stream, _)) = listener.accept().await else {
                 // Out of descriptors, most likely: they come back.
                 sleep(ACCEPT_PAUSE).await;
@@ -184,46 +186,68 @@ fn run(runtime: &Runtime, listener: tokio::net::UnixListener, engine: Engine, st
             };
             let peer = stream.peer_cred();
             let trusted = peer.is_ok_and(|peer| trusted(peer.uid(), geteuid().as_raw()));
-            let router = if trusted { open.clone() } else { closed.clone() };
-            tokio::spawn(async move {
-                converse(stream, router).await;
-                drop(place);
-            });
+            let engine = engine.clone();
+            places.admit(|said| converse(stream, if trusted { open(engine, said) } else { closed() })).await;
         }
-    };
-    let accepting = runtime.spawn(accepting);
+    });
     runtime.block_on(async {
         // It ends by being dropped.
         let _ = stopped.await;
         accepting.abort();
         // Every place free: every reply is delivered.
-        let all = u32::try_from(CONNECTIONS_MAX).expect("a small number");
-        let _ = timeout(FAREWELL_TIMEOUT, connections.acquire_many(all)).await;
+        let _ = timeout(FAREWELL_TIMEOUT, all.free()).await;
     });
+}
+
+/// What a connection is served with: everything, for those who may ask.
+fn open(engine: Engine, said: Said) -> Router {
+    Router::new()
+        .route(wire::OPENAPI, get(describe).fallback(answer))
+        .fallback(answer)
+        .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
+        .with_state(Visit { engine, said })
+}
+
+/// And a refusal for all others.
+fn closed() -> Router {
+    Router::new().fallback(turn_away)
 }
 
 async fn converse(stream: tokio::net::UnixStream, router: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_LEN_MAX)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     // How a connection ends concerns its client alone.
     let _ = timeout(CONNECTION_TIMEOUT, connection).await;
 }
 
+/// One connection's way to the engine.
+#[derive(Clone)]
+struct Visit {
+    engine: Engine,
+    said: Said,
+}
+
 async fn answer(
-    State(engine): State<Engine>,
+    State(visit): State<Visit>,
     method: Method,
     target: Uri,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
+    visit.said.all();
     let target = target.path_and_query().map_or("/", |target| target.as_str());
     let request = body.map_err(unread).and_then(|body| wire::decode(method.as_str(), target, &body));
     respond(match request {
-        Ok(request) => engine.call(request).await,
+        Ok(request) => visit.engine.call(request).await,
         Err(refusal) => Err(refusal),
     })
+}
+
+async fn describe() -> Response {
+    (StatusCode::OK, [(header::CONTENT_TYPE, JSON)], wire::DESCRIPTION).into_response()
 }
 
 async fn turn_away() -> Response {
@@ -241,7 +265,7 @@ fn unread(rejection: BytesRejection) -> Refusal {
 fn respond(reply: Result<Reply, Refusal>) -> Response {
     let (status, body) = wire::encode_reply(&reply);
     let status = StatusCode::from_u16(status).expect("every code has a real status");
-    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    (status, [(header::CONTENT_TYPE, JSON)], body).into_response()
 }
 
 /// Root, or whoever runs the switch.
@@ -249,10 +273,12 @@ fn trusted(peer: u32, own: u32) -> bool {
     peer == 0 || peer == own
 }
 
-/// Most connections at a time; more wait to be accepted.
+/// Most connections at a time; more wait for a place.
 pub const CONNECTIONS_MAX: usize = 256;
 /// How long a client may take to say what it wants.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest head in bytes, and what is read of a connection at a time.
+pub const HEAD_LEN_MAX: usize = 16 * 1024;
 /// How long a connection may last in all.
 pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the engine may take; the client waits a little longer.
@@ -260,6 +286,7 @@ const REPLY_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long an ending server waits for replies to be delivered.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const JSON: &str = "application/json";
 
 #[cfg(test)]
 mod tests;

@@ -160,10 +160,14 @@ fn a_purge_removes_what_it_was_allowed_to() {
 
 #[test]
 fn the_doctor_speaks_json_and_names_a_cure_for_each_lack() {
-    let (stdout, ..) = podswitch(&["doctor", "--json"]);
+    let (stdout, _, code) = podswitch(&["doctor", "--json"]);
     let findings: Vec<serde_json::Value> = serde_json::from_str(&stdout).unwrap();
-    assert!(findings.len() >= 9, "{stdout}");
-    assert!(findings.iter().all(|finding| finding["ok"] == finding["cure"].is_null()), "{stdout}");
+    assert!(findings.len() >= 25, "{stdout}");
+    let with = |status: &str| findings.iter().filter(|finding| finding["status"] == status).collect::<Vec<_>>();
+    assert_eq!(with("ok").len() + with("lack").len() + with("note").len(), findings.len(), "{stdout}");
+    assert!(with("ok").iter().all(|finding| finding["cure"].is_null()), "{stdout}");
+    assert!(with("lack").iter().all(|finding| finding["cure"].is_string()), "{stdout}");
+    assert_eq!(code == 0, with("lack").is_empty(), "only a lack is a failure: {stdout}");
     let (table, stderr, code) = podswitch(&["doctor"]);
     assert!(findings.iter().all(|finding| table.contains(finding["subject"].as_str().unwrap())), "{table}");
     assert_eq!(code == 0, stderr.is_empty(), "{stderr}");

@@ -3,7 +3,6 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use control::{Client, Done, Origin, Route};
 use crossbeam::channel::{Receiver, bounded};
@@ -115,19 +114,107 @@ fn a_body_beyond_the_limit_is_refused() {
 }
 
 #[test]
-fn silent_clients_neither_hold_the_others_up_nor_stay() {
+fn the_interface_describes_itself() {
     let (rig, calls) = rig(8);
-    let engine = engine(calls, 1);
-    let mut silent: Vec<UnixStream> = (0..8).map(|_| UnixStream::connect(&rig.socket).unwrap()).collect();
-    Client::new(&rig.socket).stop().unwrap();
-    engine.join().unwrap();
-    let since = Instant::now();
-    for stream in &mut silent {
-        stream.set_read_timeout(Some(HEAD_TIMEOUT * 4)).unwrap();
-        let mut rest = Vec::new();
-        stream.read_to_end(&mut rest).unwrap();
+    let said = raw(&rig.socket, format!("GET {} HTTP/1.1\r\nhost: x\r\n\r\n", wire::OPENAPI).as_bytes());
+    assert!(said.starts_with("HTTP/1.1 200 ") && said.ends_with(wire::DESCRIPTION), "{said}");
+    let said = raw(&rig.socket, format!("POST {} HTTP/1.1\r\nhost: x\r\n\r\n", wire::OPENAPI).as_bytes());
+    assert!(said.starts_with("HTTP/1.1 404 ") && said.contains("\"code\":\"not-found\""), "{said}");
+    assert!(calls.is_empty());
+}
+
+/// Bytes that a socket's buffers take whoever reads there, with room to spare.
+const BUFFERED_MAX: usize = 4 << 20;
+
+#[test]
+fn a_gibibyte_is_cut_off_early_wherever_it_is_put() {
+    let (rig, calls) = rig(8);
+    let post = "POST /v1/routes HTTP/1.1\r\nhost: x\r\n";
+    for (head, chunk) in [
+        (format!("{post}content-length: {}\r\n\r\n", 1 << 30), vec![b' '; 1 << 16]),
+        (format!("{post}transfer-encoding: chunked\r\n\r\n"), [b"10000\r\n", &[b' '; 1 << 16][..], b"\r\n"].concat()),
+        (format!("{post}x: "), vec![b'x'; 1 << 16]),
+        (String::new(), vec![0; 1 << 16]),
+    ] {
+        let mut stream = UnixStream::connect(&rig.socket).unwrap();
+        stream.set_write_timeout(Some(HEAD_TIMEOUT)).unwrap();
+        let mut written = 0;
+        let refused = std::iter::once(head.as_bytes()).chain(std::iter::repeat(chunk.as_slice())).find_map(|part| {
+            written += part.len();
+            assert!(written < BUFFERED_MAX, "{written} bytes were taken after {head:?}");
+            stream.write_all(part).err()
+        });
+        assert_eq!(refused.unwrap().kind(), io::ErrorKind::BrokenPipe, "{head:?}");
     }
-    assert!(since.elapsed() < HEAD_TIMEOUT * 4);
+    assert!(calls.is_empty());
+}
+
+#[test]
+fn half_a_request_is_none() {
+    let (rig, calls) = rig(8);
+    for half in
+        ["", "GET", "GET /v1/status HTTP/1.1\r\nhost", "POST /v1/routes HTTP/1.1\r\ncontent-length: 9\r\n\r\n{\"pre"]
+    {
+        let mut stream = UnixStream::connect(&rig.socket).unwrap();
+        stream.write_all(half.as_bytes()).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut said = String::new();
+        stream.read_to_string(&mut said).unwrap();
+        assert!(said.is_empty() || said.starts_with("HTTP/1.1 400 "), "{half}: {said}");
+    }
+    assert!(calls.is_empty());
+}
+
+/// Clients that are connected and say nothing, or the beginning of something.
+fn silent(rig: &Rig, count: usize) -> Vec<UnixStream> {
+    let beginnings = ["", "G", "POST /v1/routes HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"];
+    let connect = |beginning: &str| {
+        let mut stream = UnixStream::connect(&rig.socket).unwrap();
+        stream.write_all(beginning.as_bytes()).unwrap();
+        stream
+    };
+    beginnings.into_iter().cycle().take(count).map(connect).collect()
+}
+
+#[test]
+fn a_silent_client_does_not_stay() {
+    let (rig, _calls) = rig(8);
+    let mut stream = silent(&rig, 1).remove(0);
+    stream.set_read_timeout(Some(HEAD_TIMEOUT * 4)).unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[test]
+fn silent_clients_make_room_for_those_that_speak_and_stay_where_there_is_room() {
+    let (rig, calls) = rig(8);
+    let engine = engine(calls, 2);
+    let mut few = silent(&rig, CONNECTIONS_MAX / 2);
+    // Silent clients leave by themselves after HEAD_TIMEOUT: who waits less than that waited for none of those.
+    let client = Client::new(&rig.socket).timeout(HEAD_TIMEOUT / 2);
+    client.stop().unwrap();
+    few[0].set_nonblocking(true).unwrap();
+    assert_eq!(few[0].read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    let many = silent(&rig, CONNECTIONS_MAX * 2);
+    client.stop().unwrap();
+    engine.join().unwrap();
+    drop(many);
+}
+
+#[test]
+fn a_client_that_waits_for_the_engine_keeps_its_place() {
+    let (rig, calls) = rig(8);
+    let socket = rig.socket.clone();
+    let waiting = thread::spawn(move || Client::new(socket).stop());
+    let call = calls.recv().unwrap();
+    let crowd = silent(&rig, CONNECTIONS_MAX + 1);
+    let socket = rig.socket.clone();
+    let other = thread::spawn(move || Client::new(socket).timeout(HEAD_TIMEOUT / 2).stop());
+    // It came after the crowd, so somebody has made room by now.
+    calls.recv().unwrap().reply.send(Ok(Reply::Done(Done {}))).unwrap();
+    other.join().unwrap().unwrap();
+    call.reply.send(Ok(Reply::Done(Done {}))).unwrap();
+    waiting.join().unwrap().unwrap();
+    drop(crowd);
 }
 
 #[test]

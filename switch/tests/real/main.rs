@@ -5,15 +5,22 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by panic what is missing")]
 
+mod api;
+mod bad_clients;
 mod churn;
+mod doctor;
+mod documents;
 mod lifecycle;
 mod mtu;
 mod outside;
+mod packaging;
 mod pods;
 mod refusals;
 mod rig;
 mod routes;
 mod services;
+mod several;
+mod stage;
 mod survival;
 mod traffic;
 mod unprivileged;
