@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use control::{
@@ -22,7 +23,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::{self, Config, Settings};
 use crate::purge::{self, Leftover};
-use crate::{doctor, engine, store};
+use crate::{doctor, engine, log, store};
 
 use self::show::{Table, View};
 
@@ -58,7 +59,8 @@ struct Global {
     #[arg(long, global = true, env = "PODSWITCH_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
     /// How much the switch logs: off, error, warn, info, debug or trace.
-    #[arg(long, global = true, env = "PODSWITCH_LOG", value_name = "LEVEL", default_value = "info")]
+    #[arg(long, global = true, env = "PODSWITCH_LOG", value_name = "LEVEL", default_value = "info",
+        hide_possible_values = true, value_parser = log_level())]
     log_level: LevelFilter,
 }
 
@@ -277,8 +279,7 @@ impl Run {
     fn execute(self, global: &Global) -> Result<(), Error> {
         let flags = Settings { socket: global.socket.clone(), ..self.settings };
         let config = Config::try_from(flags.over(read(self.config.as_deref())?))?;
-        let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-        log.with_max_level(global.log_level).init();
+        let _log = log::start(global.log_level);
         engine::run(config)?;
         Ok(())
     }
@@ -364,6 +365,11 @@ fn examine(host_port: &InterfaceName, as_json: bool) -> Result<(), Error> {
         0 => Ok(()),
         lacking => Err(Error::Findings(lacking)),
     }
+}
+
+/// Says all levels when it is given something else.
+fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(log::LEVELS).map(|word| word.parse().expect("these words are levels"))
 }
 
 /// The settings of a file, or none.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod doctor;
 pub mod engine;
 pub mod lane;
+pub mod log;
 pub mod mailbox;
 pub mod path;
 pub mod port;

@@ -105,7 +105,7 @@ fn wrong_values_are_usage_errors_that_name_the_value() {
     fails(&["route", "add", "10.0.0.0/8", "--to", "nowhere"], 2, &["nowhere", "endpoint:NAME"]);
     fails(&["show", "everything"], 2, &["everything", "neighbors"]);
     fails(&["run", "--poll", "fast"], 2, &["fast", "adaptive"]);
-    fails(&["--log-level", "loud", "stop"], 2, &["loud"]);
+    fails(&["--log-level", "loud", "stop"], 2, &["'loud'", "--log-level", "off, error, warn, info, debug, trace"]);
 }
 
 #[test]

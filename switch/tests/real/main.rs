@@ -7,6 +7,7 @@
 
 mod churn;
 mod lifecycle;
+mod log;
 mod mtu;
 mod outside;
 mod pods;

@@ -68,9 +68,15 @@ impl Rig {
 
     /// Starts the switch and waits until it answers.
     pub(crate) fn start(&mut self) {
+        self.start_with(|_, _| {});
+    }
+
+    /// The same, after `prepare` was shown the command and the log it is going to write.
+    pub(crate) fn start_with(&mut self, prepare: impl FnOnce(&mut Command, &File)) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = Command::new(PODSWITCH);
         command.arg("run").arg("--config").arg(self.configuration());
+        prepare(&mut command, &log);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // The thread ends with this call; the child keeps its namespace.
         self.switch = Some(self.node.run(|| command.spawn()).unwrap().unwrap());
@@ -148,6 +154,11 @@ impl Rig {
     /// Runs the binary in the node with these arguments.
     pub(crate) fn podswitch(&self, arguments: &str) -> Said {
         call(&self.node, &format!("{PODSWITCH} {arguments}"))
+    }
+
+    /// What the switch has logged so far.
+    pub(crate) fn logged(&self) -> String {
+        fs::read_to_string(self.log()).unwrap()
     }
 
     fn log(&self) -> PathBuf {
