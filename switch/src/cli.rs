@@ -25,7 +25,7 @@ use crate::config::{self, Config, Settings};
 use crate::purge::{self, Leftover};
 use crate::{doctor, engine, log, store};
 
-use self::show::{Table, View};
+use self::show::{Table, View, watch};
 
 /// Reads the command line, does what it says, and tells how that went.
 pub fn main() -> ExitCode {
@@ -84,7 +84,7 @@ enum Action {
     /// Add and delete routes.
     #[command(subcommand)]
     Route(RouteAction),
-    /// Show ports, routes, neighbours, counters or the switch itself.
+    /// Show ports, routes, endpoints, counters or the switch itself.
     #[command(after_help = SHOW_EXAMPLES)]
     Show {
         /// What to show.
@@ -93,6 +93,10 @@ enum Action {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Of ports: show rates again and again, every so many seconds [default: 2].
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+            value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "json")]
+        watch: Option<u16>,
     },
     /// Say what this machine gives a switch and what it lacks.
     #[command(after_help = "Example:\n  podswitch doctor --json")]
@@ -209,6 +213,8 @@ enum Error {
     Output(#[from] io::Error),
     #[error("a purge takes every pod off the network and was not confirmed")]
     Unconfirmed,
+    #[error("--watch shows rates, which only ports have")]
+    Unwatchable,
     #[error("{0} of the findings need mending")]
     Findings(usize),
 }
@@ -227,6 +233,7 @@ impl Error {
             Error::Engine(engine::Error::Store(error)) => error.hint(),
             Error::Engine(engine::Error::Server(error)) => error.hint(),
             Error::Purge(purge::Error::Store(error)) => error.hint(),
+            Error::Unwatchable => Some("say `podswitch show ports --watch`".to_owned()),
             Error::Unconfirmed => Some("give --yes".to_owned()),
             Error::Engine(_) | Error::Purge(_) | Error::Output(_) | Error::Findings(_) => None,
         }
@@ -254,7 +261,9 @@ impl Action {
                 client.delete_route(DeleteRoute { prefix, origin: Origin::Cli, force })?;
                 Ok(())
             }
-            Action::Show { view, json } => print(&view.ask(&client, json)?),
+            Action::Show { view: View::Ports, watch: Some(seconds), .. } => watch::ports(&client, seconds),
+            Action::Show { watch: Some(_), .. } => Err(Error::Unwatchable),
+            Action::Show { view, json, .. } => print(&view.ask(&client, json)?),
             Action::Doctor { host_port, json } => examine(&host_port, json),
             Action::Stop => {
                 client.stop()?;
@@ -415,4 +424,6 @@ Examples:
 const SHOW_EXAMPLES: &str = "\
 Examples:
   podswitch show ports
-  podswitch show drops --json";
+  podswitch show ports --watch=5
+  podswitch show drops --json
+  podswitch show config";

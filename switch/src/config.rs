@@ -11,7 +11,7 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,6 +56,9 @@ pub struct Settings {
     /// Drop pods' frames that carry another Ethernet address than their own.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub strict_mac: Option<bool>,
+    /// Where metrics and health are served over TCP too, on loopback, such as 127.0.0.1:9470 [default: nowhere].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_address: Option<SocketAddr>,
     /// Where the switch listens for control [default: control.sock in the state directory].
     // On the command line this is the global --socket.
     #[arg(skip)]
@@ -79,6 +82,8 @@ pub struct Config {
     pub worker_cpu: Option<u16>,
     /// Drop pods' frames that carry another Ethernet address than their own.
     pub strict_mac: bool,
+    /// Where metrics and health are served over TCP, on loopback.
+    pub metrics_address: Option<SocketAddr>,
 }
 
 /// What pods and the host see of this node.
@@ -123,6 +128,8 @@ pub enum Error {
     MtuIpv6 { mtu: Mtu, range: Prefix },
     #[error("spin_us: {spin_us} is too long: allowed are 0 to {SPIN_US_MAX}")]
     Spin { spin_us: u32 },
+    #[error("metrics_address: {address} is not a loopback address, and metrics are for this node alone")]
+    MetricsElsewhere { address: SocketAddr },
     #[error("{key}: '{}' is not an absolute path", path.display())]
     Relative { key: &'static str, path: PathBuf },
     #[error("socket: '{}' is longer than the {SOCKET_LEN_MAX} bytes a socket's path may have", path.display())]
@@ -190,6 +197,7 @@ impl Settings {
             spin_us: self.spin_us.or(other.spin_us),
             worker_cpu: self.worker_cpu.or(other.worker_cpu),
             strict_mac: self.strict_mac.or(other.strict_mac),
+            metrics_address: self.metrics_address.or(other.metrics_address),
         }
     }
 }
@@ -221,6 +229,9 @@ impl Config {
         if spin_us > SPIN_US_MAX {
             return Err(Error::Spin { spin_us });
         }
+        if let Some(address) = settings.metrics_address.filter(|address| !address.ip().is_loopback()) {
+            return Err(Error::MetricsElsewhere { address });
+        }
         let node = Node {
             router_addresses: router_addresses(settings.router_address, &settings.pod_ranges),
             pod_ranges: settings.pod_ranges,
@@ -235,6 +246,7 @@ impl Config {
             spin: Duration::from_micros(spin_us.into()),
             worker_cpu: settings.worker_cpu,
             strict_mac: settings.strict_mac.unwrap_or(false),
+            metrics_address: settings.metrics_address,
         })
     }
 }
@@ -281,6 +293,10 @@ impl Error {
                 "give --pod-range 10.244.0.0/24, or pod_ranges = [\"10.244.0.0/24\"] in the file of --config"
                     .to_owned(),
             ),
+            Error::MetricsElsewhere { address } => Some(format!(
+                "give 127.0.0.1:{0} or [::1]:{0}, and let a proxy serve them elsewhere if need be",
+                address.port()
+            )),
             Error::RouterFamily { .. } => Some("give one address for each family, or none at all".to_owned()),
             _ => None,
         }

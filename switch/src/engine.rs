@@ -13,6 +13,10 @@
 //! A stop leaves pods' interfaces, routes and the store for the next start, which takes them up again; a purge leaves
 //! nothing.
 
+mod counted;
+mod inside;
+mod pulse;
+mod scrape;
 pub mod slow_side;
 mod tables;
 mod views;
@@ -20,7 +24,7 @@ mod views;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use control::{Attach, Attached, Code, Detached, Done, Purged, Refusal, Reply, Request, Route, RouteTarget};
 use crossbeam::channel::{self, Receiver};
@@ -33,17 +37,17 @@ use packet::{Mac, Prefix};
 use route_table::NextHop;
 
 use crate::config::Config;
-use crate::port::{Link, Port, PortCounters};
+use crate::port::{Counted, Link, Port, PortCounters};
 use crate::purge;
-use crate::server::{self, Call};
+use crate::server::{self, Call, Listeners};
 use crate::state::{Change, Effect, Endpoint, NetnsId, State};
 use crate::store::{Kept, Store};
 use crate::wire;
 use crate::world::{BLACKHOLE, HOST, UNREACHABLE, hop_of};
 
+use self::pulse::Pulse;
 use self::slow_side::SlowSide;
 use self::tables::Tables;
-use self::views::Totals;
 
 /// Why a switch did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +93,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let store = Store::open(&config.state_dir)?;
     let kept = store.load()?;
     let listener = server::bind(&config.socket)?;
+    let metrics = config.metrics_address.map(server::bind_metrics).transpose()?;
     let poll = Poll::new().map_err(system("epoll_create"))?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(system("eventfd"))?);
     let source = signals.as_fd().as_raw_fd();
@@ -107,15 +112,18 @@ pub fn run(config: Config) -> Result<(), Error> {
         config,
         store,
         tables,
-        departed: Totals::default(),
+        departed: Counted::default(),
+        swept: 0,
+        pulse: Pulse::new(Instant::now()),
         started: Instant::now(),
+        started_at: SystemTime::now(),
         ending: false,
         purged: false,
     };
     engine.readopt(kept)?;
     let (calls_in, calls) = channel::bounded(CALLS);
     let wake = Box::new(move || drop(waker.wake()));
-    let server = server::serve(listener, calls_in, wake)?;
+    let server = server::serve(Listeners { control: listener, metrics }, calls_in, wake)?;
     tracing::info!(socket = %engine.config.socket.display(), "ready");
     let ended = engine.serve(poll, &signals, &calls);
     server.stop();
@@ -133,8 +141,13 @@ struct Engine {
     store: Store,
     tables: Tables,
     slow: SlowSide,
-    departed: Totals,
+    /// What was counted at ports that left, so that the switch's totals never go back.
+    departed: Counted,
+    /// Endpoints detached because their namespace was gone.
+    swept: u64,
+    pulse: Pulse,
     started: Instant,
+    started_at: SystemTime,
     ending: bool,
     purged: bool,
 }
@@ -151,10 +164,9 @@ impl Engine {
                 self.ending = true;
             }
             self.serve_slow_path();
+            self.pulse.feel(&self.tables.worker.tallies, Instant::now());
             while let Ok(call) = calls.try_recv() {
-                let reply = self.call(call.request);
-                // A client that has gone does not want its answer.
-                let _ = call.reply.send(reply);
+                self.answer(call);
             }
             if self.tables.worker_is_gone() {
                 return Err(Error::Worker);
@@ -171,6 +183,15 @@ impl Engine {
         }
     }
 
+    /// Answers; a client that has gone does not want its answer.
+    fn answer(&mut self, call: Call) {
+        match call {
+            Call::Request(request, reply) => drop(reply.send(self.call(request))),
+            Call::Metrics(reply) => drop(reply.send(Box::new(scrape::metrics(self)))),
+            Call::Health(reply) => drop(reply.send(self.pulse.health(self.ending, Instant::now()))),
+        }
+    }
+
     fn call(&mut self, request: Request) -> Result<Reply, Refusal> {
         match request {
             Request::Attach(attach) => self.attach(attach).map(Reply::Attached),
@@ -182,6 +203,12 @@ impl Engine {
             Request::Neighbors => Ok(Reply::Neighbors(views::neighbors(self))),
             Request::Drops => Ok(Reply::Drops(views::drops(self))),
             Request::Status => Ok(Reply::Status(views::status(self))),
+            Request::Workers => Ok(Reply::Workers(inside::workers(self))),
+            Request::Adjacencies => Ok(Reply::Adjacencies(inside::adjacencies(self))),
+            Request::Worlds => Ok(Reply::Worlds(inside::worlds(self))),
+            Request::Endpoints => Ok(Reply::Endpoints(inside::endpoints(self))),
+            Request::Returns => Ok(Reply::Returns(inside::returns(self))),
+            Request::Config => Ok(Reply::Config(Box::new(inside::config(&self.config)))),
             Request::Stop => {
                 self.ending = true;
                 Ok(Reply::Done(Done {}))
@@ -285,7 +312,7 @@ impl Engine {
         self.serve_slow_path();
         self.tables.flush_answers();
         if let Some(port) = removed {
-            self.departed.add(&port);
+            self.departed += &port.counters.read();
             if let Link::Tap(tap) = &port.link {
                 // A device whose namespace is gone is gone already.
                 let _ = tap.set_persistent(false);

@@ -6,9 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "a test says by panic what is missing")]
 
 mod churn;
+mod inside;
 mod lifecycle;
 mod log;
+mod metrics;
 mod mtu;
+mod openmetrics;
 mod outside;
 mod pods;
 mod refusals;
