@@ -17,8 +17,8 @@ use tokio::runtime;
 use tokio::time::timeout;
 
 use crate::{
-    Attach, Attached, DeleteRoute, Detach, Detached, Done, DropsView, Error, NeighborView, PortView, Purged, Request,
-    Route, RouteView, Status, wire,
+    AdjacencyView, Attach, Attached, ConfigView, DeleteRoute, Detach, Detached, Done, DropsView, EndpointView, Error,
+    NeighborView, PortView, Purged, Request, ReturnsView, Route, RouteView, Status, WorkerView, WorldsView, wire,
 };
 
 /// Speaks to the switch behind one socket.
@@ -88,6 +88,36 @@ impl Client {
     /// The switch in short.
     pub fn status(&self) -> Result<Status, Error> {
         self.call(&Request::Status)
+    }
+
+    /// All workers and what they did.
+    pub fn workers(&self) -> Result<Vec<WorkerView>, Error> {
+        self.call(&Request::Workers)
+    }
+
+    /// All adjacencies.
+    pub fn adjacencies(&self) -> Result<Vec<AdjacencyView>, Error> {
+        self.call(&Request::Adjacencies)
+    }
+
+    /// Counts of worlds.
+    pub fn worlds(&self) -> Result<WorldsView, Error> {
+        self.call(&Request::Worlds)
+    }
+
+    /// All endpoints.
+    pub fn endpoints(&self) -> Result<Vec<EndpointView>, Error> {
+        self.call(&Request::Endpoints)
+    }
+
+    /// Return entries of each worker.
+    pub fn returns(&self) -> Result<Vec<ReturnsView>, Error> {
+        self.call(&Request::Returns)
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Result<ConfigView, Error> {
+        self.call(&Request::Config)
     }
 
     /// Ends the switch; pods' interfaces stay.

@@ -33,4 +33,7 @@ pub use name::{InterfaceName, Name, NetnsPath, Origin, Poll};
 pub use refusal::{Code, Refusal};
 pub use request::{Done, Purged, Reply, Request};
 pub use route::{DeleteRoute, Route, RouteTarget};
-pub use view::{DropsView, NeighborState, NeighborView, PortKind, PortView, RouteView, Status, Traffic};
+pub use view::{
+    AdjacencyView, ConfigView, DropsView, EndpointView, LinkView, NeighborState, NeighborView, Percentiles, PortKind,
+    PortView, ReturnsView, RouteView, Status, Traffic, Usage, WorkerView, WorldsView,
+};

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attach, Attached, DeleteRoute, Detach, Detached, DropsView, NeighborView, PortView, Route, RouteView, Status,
+    AdjacencyView, Attach, Attached, ConfigView, DeleteRoute, Detach, Detached, DropsView, EndpointView, NeighborView,
+    PortView, ReturnsView, Route, RouteView, Status, WorkerView, WorldsView,
 };
 
 /// A request.
@@ -27,6 +28,18 @@ pub enum Request {
     Drops,
     /// Describe the switch.
     Status,
+    /// List workers and what they did.
+    Workers,
+    /// List adjacencies.
+    Adjacencies,
+    /// Count worlds.
+    Worlds,
+    /// List endpoints.
+    Endpoints,
+    /// Count return entries, by worker.
+    Returns,
+    /// Tell the settings in force.
+    Config,
     /// End the switch; pods' interfaces stay for the next start. Answered by [`Reply::Done`] before it ends.
     Stop,
     /// Remove all the switch ever made, then end; answered by [`Reply::Purged`].
@@ -46,6 +59,12 @@ pub enum Reply {
     Neighbors(Vec<NeighborView>),
     Drops(DropsView),
     Status(Status),
+    Workers(Vec<WorkerView>),
+    Adjacencies(Vec<AdjacencyView>),
+    Worlds(WorldsView),
+    Endpoints(Vec<EndpointView>),
+    Returns(Vec<ReturnsView>),
+    Config(Box<ConfigView>),
     Purged(Purged),
 }
 

@@ -1,5 +1,8 @@
 //! What a switch shows of itself.
 
+mod worker;
+mod world;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -8,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::words;
 use crate::{Ability, InterfaceName, Mtu, NetnsPath, Origin, Poll, RouteTarget};
+
+pub use self::worker::{Percentiles, ReturnsView, Usage, WorkerView};
+pub use self::world::{AdjacencyView, ConfigView, EndpointView, LinkView, WorldsView};
 
 /// A port and what went through it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]

@@ -6,7 +6,7 @@
 //! | detach | `DELETE /v1/endpoints/NAME?origin=ORIGIN[&force=true]` | |
 //! | add a route | `POST /v1/routes` | [`Route`](crate::Route) |
 //! | delete a route | `DELETE /v1/routes?prefix=PREFIX&origin=ORIGIN[&force=true]` | |
-//! | look | `GET /v1/ports`, `routes`, `neighbors`, `drops`, `status` | |
+//! | look | `GET /v1/ports`, `routes`, `neighbors`, `drops`, `status`, `workers`, `adjacencies`, `worlds`, `endpoints`, `returns`, `config` | |
 //! | end | `POST /v1/stop`, `POST /v1/purge` | |
 //! | describe all this | `GET /v1/openapi.json` | |
 //!
@@ -49,6 +49,12 @@ pub const PATHS: &[(&str, &str)] = &[
     ("GET", NEIGHBORS),
     ("GET", DROPS),
     ("GET", STATUS),
+    ("GET", WORKERS),
+    ("GET", ADJACENCIES),
+    ("GET", WORLDS),
+    ("GET", ENDPOINTS),
+    ("GET", RETURNS),
+    ("GET", CONFIG),
     ("POST", STOP),
     ("POST", PURGE),
     ("GET", OPENAPI),
@@ -77,6 +83,12 @@ pub fn encode(request: &Request) -> Message {
         Request::Neighbors => bare("GET", NEIGHBORS),
         Request::Drops => bare("GET", DROPS),
         Request::Status => bare("GET", STATUS),
+        Request::Workers => bare("GET", WORKERS),
+        Request::Adjacencies => bare("GET", ADJACENCIES),
+        Request::Worlds => bare("GET", WORLDS),
+        Request::Endpoints => bare("GET", ENDPOINTS),
+        Request::Returns => bare("GET", RETURNS),
+        Request::Config => bare("GET", CONFIG),
         Request::Stop => bare("POST", STOP),
         Request::Purge => bare("POST", PURGE),
     }
@@ -102,6 +114,12 @@ pub fn decode(method: &str, target: &str, body: &[u8]) -> Result<Request, Refusa
         ("GET", NEIGHBORS) => Request::Neighbors,
         ("GET", DROPS) => Request::Drops,
         ("GET", STATUS) => Request::Status,
+        ("GET", WORKERS) => Request::Workers,
+        ("GET", ADJACENCIES) => Request::Adjacencies,
+        ("GET", WORLDS) => Request::Worlds,
+        ("GET", ENDPOINTS) => Request::Endpoints,
+        ("GET", RETURNS) => Request::Returns,
+        ("GET", CONFIG) => Request::Config,
         ("POST", STOP) => Request::Stop,
         ("POST", PURGE) => Request::Purge,
         _ => match (method, path.strip_prefix(ENDPOINTS).and_then(|rest| rest.strip_prefix('/'))) {
@@ -225,6 +243,11 @@ const PORTS: &str = "/v1/ports";
 const NEIGHBORS: &str = "/v1/neighbors";
 const DROPS: &str = "/v1/drops";
 const STATUS: &str = "/v1/status";
+const WORKERS: &str = "/v1/workers";
+const ADJACENCIES: &str = "/v1/adjacencies";
+const WORLDS: &str = "/v1/worlds";
+const RETURNS: &str = "/v1/returns";
+const CONFIG: &str = "/v1/config";
 const STOP: &str = "/v1/stop";
 const PURGE: &str = "/v1/purge";
 
@@ -259,6 +282,12 @@ mod tests {
             Request::Neighbors,
             Request::Drops,
             Request::Status,
+            Request::Workers,
+            Request::Adjacencies,
+            Request::Worlds,
+            Request::Endpoints,
+            Request::Returns,
+            Request::Config,
             Request::Stop,
             Request::Purge,
         ]

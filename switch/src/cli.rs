@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use control::{
@@ -24,9 +25,9 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::{self, Config, Settings};
 use crate::purge::{self, Leftover};
-use crate::{doctor, engine, privilege, store};
+use crate::{doctor, engine, log, privilege, store};
 
-use self::show::{Table, View};
+use self::show::{Table, View, watch};
 
 /// Reads the command line, does what it says, and tells how that went.
 pub fn main() -> ExitCode {
@@ -60,7 +61,8 @@ struct Global {
     #[arg(long, global = true, env = "PODSWITCH_SOCKET", value_name = "PATH")]
     socket: Option<PathBuf>,
     /// How much the switch logs: off, error, warn, info, debug or trace.
-    #[arg(long, global = true, env = "PODSWITCH_LOG", value_name = "LEVEL", default_value = "info")]
+    #[arg(long, global = true, env = "PODSWITCH_LOG", value_name = "LEVEL", default_value = "info",
+        hide_possible_values = true, value_parser = log_level())]
     log_level: LevelFilter,
 }
 
@@ -84,7 +86,7 @@ enum Action {
     /// Add and delete routes.
     #[command(subcommand)]
     Route(RouteAction),
-    /// Show ports, routes, neighbours, counters or the switch itself.
+    /// Show ports, routes, endpoints, counters or the switch itself.
     #[command(after_help = SHOW_EXAMPLES)]
     Show {
         /// What to show.
@@ -93,6 +95,10 @@ enum Action {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Of ports: show rates again and again, every so many seconds [default: 2].
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2",
+            value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "json")]
+        watch: Option<u16>,
     },
     /// Say what this machine gives a switch and what it lacks.
     #[command(after_help = "Example:\n  podswitch doctor --json")]
@@ -214,6 +220,8 @@ enum Error {
     Output(#[from] io::Error),
     #[error("a purge takes every pod off the network and was not confirmed")]
     Unconfirmed,
+    #[error("--watch shows rates, which only ports have")]
+    Unwatchable,
     #[error("{0} of the findings need mending")]
     Findings(usize),
 }
@@ -234,6 +242,7 @@ impl Error {
             Error::Engine(engine::Error::Store(error)) => error.hint(),
             Error::Engine(engine::Error::Server(error)) => error.hint(),
             Error::Purge(purge::Error::Store(error)) => error.hint(),
+            Error::Unwatchable => Some("say `podswitch show ports --watch`".to_owned()),
             Error::Unconfirmed => Some("give --yes".to_owned()),
             Error::Engine(_) | Error::Purge(_) | Error::Output(_) | Error::Findings(_) => None,
         }
@@ -261,7 +270,9 @@ impl Action {
                 client.delete_route(DeleteRoute { prefix, origin: Origin::Cli, force })?;
                 Ok(())
             }
-            Action::Show { view, json } => print(&view.ask(&client, json)?),
+            Action::Show { view: View::Ports, watch: Some(seconds), .. } => watch::ports(&client, seconds),
+            Action::Show { watch: Some(_), .. } => Err(Error::Unwatchable),
+            Action::Show { view, json, .. } => print(&view.ask(&client, json)?),
             Action::Doctor { host_port, state_dir, json } => {
                 let socket = global.socket.clone().unwrap_or_else(|| state_dir.join(config::SOCKET));
                 examine(&doctor::Place { host_port, state_dir, client: Client::new(socket) }, json)
@@ -291,8 +302,7 @@ impl Run {
         let config = Config::try_from(flags.over(read(self.config.as_deref())?))?;
         need_privilege()?;
         raise_descriptor_limit();
-        let log = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-        log.with_max_level(global.log_level).init();
+        let _log = log::start(global.log_level);
         engine::run(config)?;
         Ok(())
     }
@@ -407,6 +417,12 @@ fn examine(place: &doctor::Place, as_json: bool) -> Result<(), Error> {
     }
 }
 
+/// Says all levels when it is given something else.
+fn log_level() -> impl TypedValueParser<Value = LevelFilter> {
+    PossibleValuesParser::new(log::LEVELS).map(|word| word.parse().expect("these words are levels"))
+}
+
+/// The settings of a file, or none.
 fn read(file: Option<&Path>) -> Result<Settings, config::Error> {
     file.map(Settings::read).transpose().map(Option::unwrap_or_default)
 }
@@ -449,4 +465,6 @@ Examples:
 const SHOW_EXAMPLES: &str = "\
 Examples:
   podswitch show ports
-  podswitch show drops --json";
+  podswitch show ports --watch=5
+  podswitch show drops --json
+  podswitch show config";

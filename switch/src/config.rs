@@ -11,7 +11,7 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,6 +60,9 @@ pub struct Settings {
     /// Seconds an endpoint may outlive its namespace before it is detached [default: 10].
     #[arg(long, value_name = "SECONDS")]
     pub sweep_seconds: Option<NonZeroU32>,
+    /// Where metrics and health are served over TCP too, on loopback, such as 127.0.0.1:9470 [default: nowhere].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_address: Option<SocketAddr>,
     /// Where the switch listens for control [default: control.sock in the state directory].
     // On the command line this is the global --socket.
     #[arg(skip)]
@@ -85,6 +88,8 @@ pub struct Config {
     pub strict_mac: bool,
     /// How long an endpoint may outlive its namespace before it is detached.
     pub sweep_every: Duration,
+    /// Where metrics and health are served over TCP, on loopback.
+    pub metrics_address: Option<SocketAddr>,
 }
 
 /// What pods and the host see of this node.
@@ -129,6 +134,8 @@ pub enum Error {
     MtuIpv6 { mtu: Mtu, range: Prefix },
     #[error("spin_us: {spin_us} is too long: allowed are 0 to {SPIN_US_MAX}")]
     Spin { spin_us: u32 },
+    #[error("metrics_address: {address} is not a loopback address, and metrics are for this node alone")]
+    MetricsElsewhere { address: SocketAddr },
     #[error("{key}: '{}' is not an absolute path", path.display())]
     Relative { key: &'static str, path: PathBuf },
     #[error("socket: '{}' is longer than the {SOCKET_LEN_MAX} bytes a socket's path may have", path.display())]
@@ -197,6 +204,7 @@ impl Settings {
             worker_cpu: self.worker_cpu.or(other.worker_cpu),
             strict_mac: self.strict_mac.or(other.strict_mac),
             sweep_seconds: self.sweep_seconds.or(other.sweep_seconds),
+            metrics_address: self.metrics_address.or(other.metrics_address),
         }
     }
 }
@@ -228,6 +236,9 @@ impl Config {
         if spin_us > SPIN_US_MAX {
             return Err(Error::Spin { spin_us });
         }
+        if let Some(address) = settings.metrics_address.filter(|address| !address.ip().is_loopback()) {
+            return Err(Error::MetricsElsewhere { address });
+        }
         let node = Node {
             router_addresses: router_addresses(settings.router_address, &settings.pod_ranges),
             pod_ranges: settings.pod_ranges,
@@ -243,6 +254,7 @@ impl Config {
             worker_cpu: settings.worker_cpu,
             strict_mac: settings.strict_mac.unwrap_or(false),
             sweep_every: Duration::from_secs(settings.sweep_seconds.map_or(SWEEP_SECONDS, u32::from).into()),
+            metrics_address: settings.metrics_address,
         })
     }
 }
@@ -289,6 +301,10 @@ impl Error {
                 "give --pod-range 10.244.0.0/24, or pod_ranges = [\"10.244.0.0/24\"] in the file of --config"
                     .to_owned(),
             ),
+            Error::MetricsElsewhere { address } => Some(format!(
+                "give 127.0.0.1:{0} or [::1]:{0}, and let a proxy serve them elsewhere if need be",
+                address.port()
+            )),
             Error::RouterFamily { .. } => Some("give one address for each family, or none at all".to_owned()),
             _ => None,
         }

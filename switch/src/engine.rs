@@ -13,8 +13,12 @@
 //! A stop leaves pods' interfaces, routes and the store for the next start, which takes them up again; a purge leaves
 //! nothing.
 
+mod counted;
 mod crowding;
 mod endpoints;
+mod inside;
+mod pulse;
+mod scrape;
 pub mod slow_side;
 mod sweep;
 mod tables;
@@ -24,7 +28,7 @@ mod views;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use control::{Code, Done, Purged, Refusal, Reply, Request};
 use crossbeam::channel::{self, Receiver};
@@ -35,16 +39,17 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use sd_notify::NotifyState;
 
 use crate::config::Config;
+use crate::port::Counted;
 use crate::purge;
-use crate::server::{self, Call};
+use crate::server::{self, Call, Listeners};
 use crate::state::{Change, Endpoint, State};
 use crate::store::Store;
 use crate::wire;
 
 pub(crate) use self::endpoints::netns_id;
+use self::pulse::Pulse;
 use self::slow_side::SlowSide;
 use self::tables::Tables;
-use self::views::Totals;
 
 /// Why a switch did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +95,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     let mut store = Store::open(&config.state_dir)?;
     let kept = store.load()?;
     let listener = server::bind(&config.socket)?;
+    let metrics = config.metrics_address.map(server::bind_metrics).transpose()?;
     let poll = Poll::new().map_err(system("epoll_create"))?;
     let waker = Arc::new(Waker::new(poll.registry(), WAKE).map_err(system("eventfd"))?);
     let source = signals.as_fd().as_raw_fd();
@@ -109,7 +115,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     }
     let (calls_in, calls) = channel::bounded(CALLS);
     let wake = Box::new(move || drop(waker.wake()));
-    let server = server::serve(listener, calls_in, wake)?;
+    let server = server::serve(Listeners { control: listener, metrics }, calls_in, wake)?;
     tracing::info!(socket = %engine.config.socket.display(), "ready");
     let taken_up = format!("forwarding; pods taken up again: {}", engine.state.endpoints().len());
     tell_service_manager(&[NotifyState::Ready, NotifyState::Status(&taken_up)]);
@@ -130,10 +136,14 @@ struct Engine {
     store: Store,
     tables: Tables,
     slow: SlowSide,
-    departed: Totals,
+    /// What was counted at ports that left, so that the switch's totals never go back.
+    departed: Counted,
     /// Endpoints detached because their namespace was gone.
     swept: u64,
+    pulse: Pulse,
     started: Instant,
+    started_at: SystemTime,
+    /// When namespaces were last looked after.
     looked: Instant,
     ending: bool,
     purged: bool,
@@ -148,9 +158,11 @@ impl Engine {
             state,
             store,
             tables,
-            departed: Totals::default(),
+            departed: Counted::default(),
             swept: 0,
+            pulse: Pulse::new(now),
             started: now,
+            started_at: SystemTime::now(),
             looked: now,
             ending: false,
             purged: false,
@@ -168,10 +180,9 @@ impl Engine {
                 self.ending = true;
             }
             self.serve_slow_path();
+            self.pulse.feel(&self.tables.worker.tallies, Instant::now());
             while let Ok(call) = calls.try_recv() {
-                let reply = self.call(call.request);
-                // A client that has gone does not want its answer.
-                let _ = call.reply.send(reply);
+                self.answer(call);
             }
             self.tables.look_at_cpu(Instant::now());
             if self.looked.elapsed() >= self.config.sweep_every {
@@ -193,6 +204,15 @@ impl Engine {
         }
     }
 
+    /// Answers; a client that has gone does not want its answer.
+    fn answer(&mut self, call: Call) {
+        match call {
+            Call::Request(request, reply) => drop(reply.send(self.call(request))),
+            Call::Metrics(reply) => drop(reply.send(Box::new(scrape::metrics(self)))),
+            Call::Health(reply) => drop(reply.send(self.pulse.health(self.ending, Instant::now()))),
+        }
+    }
+
     fn call(&mut self, request: Request) -> Result<Reply, Refusal> {
         match request {
             Request::Attach(attach) => self.attach(attach).map(Reply::Attached),
@@ -204,6 +224,12 @@ impl Engine {
             Request::Neighbors => Ok(Reply::Neighbors(views::neighbors(self))),
             Request::Drops => Ok(Reply::Drops(views::drops(self))),
             Request::Status => Ok(Reply::Status(views::status(self))),
+            Request::Workers => Ok(Reply::Workers(inside::workers(self))),
+            Request::Adjacencies => Ok(Reply::Adjacencies(inside::adjacencies(self))),
+            Request::Worlds => Ok(Reply::Worlds(inside::worlds(self))),
+            Request::Endpoints => Ok(Reply::Endpoints(inside::endpoints(self))),
+            Request::Returns => Ok(Reply::Returns(inside::returns(self))),
+            Request::Config => Ok(Reply::Config(Box::new(inside::config(&self.config)))),
             Request::Stop => {
                 self.ending = true;
                 Ok(Reply::Done(Done {}))

@@ -91,6 +91,11 @@ impl Lane {
         std::mem::take(&mut self.punted)
     }
 
+    /// The most punts that ever waited for the slow path.
+    pub(crate) fn punts_highest(&self) -> usize {
+        self.punts.highest()
+    }
+
     /// True when the slow path has answers waiting.
     pub(crate) fn has_answers(&self) -> bool {
         !self.answers.is_empty()
@@ -128,9 +133,12 @@ impl Lane {
 }
 
 /// Twice a burst: the rows of one turn never run short.
-const SMALL_SLOTS: usize = 2 * packet::BURST;
+pub const SMALL_SLOTS: usize = 2 * packet::BURST;
 /// 4 MiB of super-frames at once.
-const BIG_SLOTS: usize = 64;
-const PUNTS: usize = 128;
-const ANSWERS: usize = 128;
-const RETURNS: usize = 65_536;
+pub const BIG_SLOTS: usize = 64;
+/// Letters for punted frames.
+pub const PUNTS: usize = 128;
+/// Letters for the slow path's answers.
+pub const ANSWERS: usize = 128;
+/// Return entries.
+pub const RETURNS: usize = 65_536;

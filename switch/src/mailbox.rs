@@ -24,6 +24,7 @@ pub struct Letter<T> {
 pub struct Sender<T> {
     full: spsc::Producer<Box<Letter<T>>>,
     empty: spsc::Consumer<Box<Letter<T>>>,
+    highest: usize,
 }
 
 /// The end that reads them.
@@ -41,7 +42,7 @@ pub fn mailbox<T: Default>(letters: usize) -> (Sender<T>, Receiver<T>) {
         let kept = empty_in.push(Box::new(letter));
         debug_assert!(kept.is_ok(), "the ring holds as many letters as there are");
     }
-    (Sender { full: full_in, empty: empty_out }, Receiver { full: full_out, empty: empty_in })
+    (Sender { full: full_in, empty: empty_out, highest: 0 }, Receiver { full: full_out, empty: empty_in })
 }
 
 impl<T> Sender<T> {
@@ -51,6 +52,7 @@ impl<T> Sender<T> {
             return false;
         }
         let Some(mut letter) = self.empty.pop() else { return false };
+        self.highest = self.highest.max(self.empty.capacity() - self.empty.len());
         letter.about = about;
         letter.bytes.clear();
         for part in parts {
@@ -64,6 +66,11 @@ impl<T> Sender<T> {
     /// True when every letter has been read and its buffer is back.
     pub fn is_idle(&self) -> bool {
         self.empty.len() == self.empty.capacity()
+    }
+
+    /// The most letters that ever were under way at once.
+    pub fn highest(&self) -> usize {
+        self.highest
     }
 }
 
@@ -97,6 +104,7 @@ mod tests {
             assert_eq!(receiver.receive(|letter| (letter.about, letter.bytes.clone())), Some((round + 1, vec![4])));
             assert!(receiver.is_empty());
         }
+        assert_eq!(sender.highest(), 2);
     }
 
     #[test]

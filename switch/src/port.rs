@@ -14,6 +14,7 @@ mod tap;
 
 use std::io::{self, IoSlice};
 use std::net::IpAddr;
+use std::ops::AddAssign;
 use std::os::fd::{AsRawFd, RawFd};
 
 pub use host::Abilities;
@@ -74,6 +75,8 @@ pub enum Count {
     Received,
     /// Their bytes.
     ReceivedBytes,
+    /// The slow path's answers that departed by this port.
+    Answered,
     /// Packets that departed by this port.
     Sent,
     /// Their bytes.
@@ -82,8 +85,6 @@ pub enum Count {
     Joined,
     /// Super-frames cut for this port.
     Cut,
-    /// The slow path's answers that departed by this port.
-    Answered,
 }
 
 impl Count {
@@ -91,11 +92,11 @@ impl Count {
     pub const ALL: [Count; 7] = [
         Count::Received,
         Count::ReceivedBytes,
+        Count::Answered,
         Count::Sent,
         Count::SentBytes,
         Count::Joined,
         Count::Cut,
-        Count::Answered,
     ];
 }
 
@@ -131,6 +132,76 @@ impl PortCounters {
     /// Punts for one cause, now.
     pub fn punted(&self, why: Punt) -> u64 {
         self.punts.get(why as usize)
+    }
+
+    /// All of them, now.
+    pub fn read(&self) -> Counted {
+        let mut counted = self.what_left();
+        self.what_came(&mut counted);
+        counted
+    }
+
+    /// What left, now: all counts but those of packets that came.
+    pub fn what_left(&self) -> Counted {
+        let mut counted = Counted::default();
+        Reason::ALL.iter().for_each(|&reason| counted.drops[reason as usize] = self.dropped(reason));
+        Punt::ALL.iter().for_each(|&why| counted.punts[why as usize] = self.punted(why));
+        for what in [Count::Sent, Count::SentBytes, Count::Joined, Count::Cut] {
+            counted.counts[what as usize] = self.get(what);
+        }
+        counted
+    }
+
+    /// Adds what came, now, to what was read before: so that a sum over ports that is taken while packets pass is never
+    /// short of arrivals, what left is read first, at all of them.
+    pub fn what_came(&self, counted: &mut Counted) {
+        for what in [Count::Received, Count::ReceivedBytes, Count::Answered] {
+            counted.counts[what as usize] += self.get(what);
+        }
+    }
+}
+
+/// A port's counters as they were at one moment, or sums of them.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Counted {
+    counts: [u64; Count::ALL.len()],
+    drops: [u64; Reason::COUNT],
+    punts: [u64; Punt::COUNT],
+}
+
+impl Counted {
+    /// How many.
+    pub fn get(&self, what: Count) -> u64 {
+        self.counts[what as usize]
+    }
+
+    /// Drops by reason.
+    pub fn dropped(&self) -> impl Iterator<Item = (Reason, u64)> {
+        Reason::ALL.iter().map(|&reason| (reason, self.drops[reason as usize]))
+    }
+
+    /// Punts by cause.
+    pub fn punted(&self) -> impl Iterator<Item = (Punt, u64)> {
+        Punt::ALL.iter().map(|&why| (why, self.punts[why as usize]))
+    }
+
+    /// Packets received, and answers of the slow path.
+    pub fn came(&self) -> u64 {
+        self.get(Count::Received) + self.get(Count::Answered)
+    }
+
+    /// Packets that found an exit.
+    pub fn left(&self) -> u64 {
+        self.get(Count::Sent) + self.drops.iter().sum::<u64>() + self.punts.iter().sum::<u64>()
+    }
+}
+
+impl AddAssign<&Counted> for Counted {
+    fn add_assign(&mut self, other: &Counted) {
+        let add = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
+        add(&mut self.counts, &other.counts);
+        add(&mut self.drops, &other.drops);
+        add(&mut self.punts, &other.punts);
     }
 }
 

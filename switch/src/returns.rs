@@ -31,6 +31,8 @@ pub struct Returns {
     buckets: Vec<[Entry; WAYS]>,
     concerned: Vec<bool>,
     used: bool,
+    /// Entries held. One that is idle too long is held until it is looked for or its place is needed.
+    pub held: u64,
     /// Entries that had to go for newer ones.
     pub evicted: u64,
 }
@@ -86,6 +88,7 @@ impl Returns {
             buckets: vec![[Entry::default(); WAYS]; buckets],
             concerned: vec![false; usize::from(u16::MAX) + 1],
             used: false,
+            held: 0,
             evicted: 0,
         }
     }
@@ -109,6 +112,7 @@ impl Returns {
             if entry.used != 0 && entry.flow == *flow {
                 let live = now_seconds.saturating_sub(entry.used - 1) <= flow.idle_seconds_max();
                 entry.used = if live { now_seconds + 1 } else { 0 };
+                self.held -= u64::from(!live);
                 return live;
             }
         }
@@ -129,6 +133,7 @@ impl Returns {
             self.evicted += u64::from(evicts);
             oldest
         });
+        self.held += u64::from(entries[slot].used == 0);
         entries[slot] = Entry { flow: *flow, used: now_seconds + 1 };
     }
 
@@ -172,7 +177,9 @@ mod tests {
         returns.insert(&flow(7), 3, 0);
         assert!(returns.find(&flow(7), OTHER_IDLE_SECONDS));
         assert!(returns.find(&flow(7), 2 * OTHER_IDLE_SECONDS));
+        assert_eq!(returns.held, 1);
         assert!(!returns.find(&flow(7), 3 * OTHER_IDLE_SECONDS + 1));
+        assert_eq!(returns.held, 0);
     }
 
     #[test]
@@ -183,7 +190,7 @@ mod tests {
         }
         assert!(returns.find(&flow(0), 50));
         returns.insert(&flow(100), 3, 51);
-        assert_eq!(returns.evicted, 1);
+        assert_eq!((returns.evicted, returns.held), (1, WAYS as u64));
         assert!(returns.find(&flow(0), 52) && returns.find(&flow(100), 52) && !returns.find(&flow(1), 52));
     }
 }

@@ -1,20 +1,23 @@
-//! The control server: HTTP on a Unix socket that root alone may open, on one thread away from the workers.
+//! The control server: HTTP on a Unix socket that root alone may open, on one thread away from the workers; and beside
+//! it, where configured, the monitoring pages alone over TCP on loopback.
 //!
 //! The server decides nothing. It turns bytes into a [`Call`], hands it to the engine, and turns the reply back into
-//! bytes. Limits, so that no client can hold the switch up: [`CONNECTIONS_MAX`] connections, one call each, a head
-//! within [`HEAD_TIMEOUT`] and [`HEAD_LEN_MAX`], a body within [`BODY_LEN_MAX`], all of it within [`CONNECTION_TIMEOUT`];
-//! when all connections are taken, who has been silent longest makes room (`places.rs`). Calls queue in the bounded channel
-//! the engine gives, and what finds it full is told to come again.
+//! bytes. Limits, so that no client can hold the switch up: on each of the two [`CONNECTIONS_MAX`] connections, one call
+//! each, a head within [`HEAD_TIMEOUT`] and [`HEAD_LEN_MAX`], a body within [`BODY_LEN_MAX`], all of it within
+//! [`CONNECTION_TIMEOUT`]; when all connections are taken, who has been silent longest makes room (`places.rs`). Calls queue
+//! in the bounded channel the engine gives, and what finds it full is told to come again.
 
+mod monitoring;
 mod places;
 
 use std::fs;
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 use axum::Router;
@@ -24,6 +27,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::serve::Listener;
 use control::wire::{self, BODY_LEN_MAX};
 use control::{Code, Refusal, Reply, Request};
 use crossbeam::channel::{Sender, TrySendError};
@@ -33,26 +37,50 @@ use hyper_util::service::TowerToHyperService;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
 use nix::unistd::geteuid;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
-use self::places::{Places, Said};
+use crate::metrics::Metrics;
 
-/// A request and where its reply goes; a call whose reply is dropped is answered as refused.
+use self::monitoring::SharedDrops;
+use self::places::{All, Places, Said};
+
+/// What the engine is asked, and where its answer goes; a call whose sender is dropped is answered as refused.
 #[derive(Debug)]
-pub struct Call {
-    /// What is asked.
-    pub request: Request,
-    /// Where the answer goes.
-    pub reply: oneshot::Sender<Result<Reply, Refusal>>,
+pub enum Call {
+    /// A client's request.
+    Request(Request, oneshot::Sender<Result<Reply, Refusal>>),
+    /// All numbers.
+    Metrics(oneshot::Sender<Box<Metrics>>),
+    /// Whether it works.
+    Health(oneshot::Sender<Health>),
+}
+
+/// Whether the switch works.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Health {
+    /// How long the worker has neither turned nor slept, if too long.
+    pub stalled: Option<Duration>,
+    /// True while it forwards for all its endpoints and wants traffic.
+    pub forwarding: bool,
+}
+
+/// Where the server listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For requests, and monitoring too.
+    pub control: UnixListener,
+    /// For monitoring alone.
+    pub metrics: Option<TcpListener>,
 }
 
 /// The running server; it ends with this.
 #[derive(Debug)]
 pub struct ServerThread {
     stop: Option<oneshot::Sender<()>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<thread::JoinHandle<()>>,
     socket: PathBuf,
 }
 
@@ -66,6 +94,8 @@ pub enum Error {
     NoSocket { socket: PathBuf },
     #[error("cannot {action} the control socket {}", socket.display())]
     Io { action: &'static str, socket: PathBuf, source: io::Error },
+    #[error("cannot serve metrics at {address}")]
+    Metrics { address: SocketAddr, source: io::Error },
     #[error("cannot start the control server")]
     Start { source: io::Error },
 }
@@ -76,7 +106,10 @@ impl Error {
         match self {
             Error::InUse { .. } => Some("end it with `podswitch stop`, or give this one its own --socket".to_owned()),
             Error::NoSocket { .. } => Some("move it away, or give another --socket".to_owned()),
-            Error::Io { .. } | Error::Start { .. } => None,
+            Error::Metrics { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                Some("another program listens there: end it, or give another --metrics-address".to_owned())
+            }
+            Error::Metrics { .. } | Error::Io { .. } | Error::Start { .. } => None,
         }
     }
 }
@@ -108,24 +141,37 @@ pub fn bind(socket: &Path) -> Result<UnixListener, Error> {
     Ok(listener)
 }
 
-/// Serves `listener` on a thread of its own: each request goes into `calls`, then `wake` is called.
+/// Listens for monitoring at `address`.
+///
+/// # Errors
+/// [`Error::Metrics`] when somebody else does, or the address is not this machine's.
+pub fn bind_metrics(address: SocketAddr) -> Result<TcpListener, Error> {
+    TcpListener::bind(address).map_err(|source| Error::Metrics { address, source })
+}
+
+/// Serves `listeners` on a thread of its own: each request goes into `calls`, then `wake` is called.
 pub fn serve(
-    listener: UnixListener,
+    listeners: Listeners,
     calls: Sender<Call>,
     wake: impl Fn() + Send + Sync + 'static,
 ) -> Result<ServerThread, Error> {
     let start = |source| Error::Start { source };
-    let address = listener.local_addr().map_err(start)?;
+    let Listeners { control, metrics } = listeners;
+    let address = control.local_addr().map_err(start)?;
     let socket = address.as_pathname().map(Path::to_owned).unwrap_or_default();
-    listener.set_nonblocking(true).map_err(start)?;
-    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(start)?;
-    let listener = {
+    // What may block, the kernel's answers about pods, runs beside this thread, one scrape at a time.
+    let mut builder = runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(1).thread_name("metrics").build().map_err(start)?;
+    let (control, metrics) = {
         let _context = runtime.enter();
-        tokio::net::UnixListener::from_std(listener).map_err(start)?
+        control.set_nonblocking(true).map_err(start)?;
+        metrics.iter().try_for_each(|metrics| metrics.set_nonblocking(true)).map_err(start)?;
+        let metrics = metrics.map(tokio::net::TcpListener::from_std).transpose().map_err(start)?;
+        (tokio::net::UnixListener::from_std(control).map_err(start)?, metrics)
     };
     let (stop, stopped) = oneshot::channel();
     let engine = Engine { calls, wake: Arc::new(wake) };
-    let serving = move || run(&runtime, listener, engine, stopped);
+    let serving = move || run(&runtime, (control, metrics), engine, stopped);
     let thread = thread::Builder::new().name("control-http".to_owned()).spawn(serving).map_err(start)?;
     Ok(ServerThread { stop: Some(stop), thread: Some(thread), socket })
 }
@@ -156,64 +202,110 @@ struct Engine {
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
-impl Engine {
-    async fn call(&self, request: Request) -> Result<Reply, Refusal> {
-        let (reply, replied) = oneshot::channel();
-        let unavailable = |message: &str| Refusal::new(Code::Unavailable, message);
-        self.calls.try_send(Call { request, reply }).map_err(|error| match error {
-            TrySendError::Full(_) => unavailable("the switch has too much to do").hint("try again later"),
-            TrySendError::Disconnected(_) => unavailable("the switch is stopping"),
-        })?;
-        (self.wake)();
-        match timeout(REPLY_TIMEOUT, replied).await {
-            Ok(Ok(reply)) => reply,
-            Ok(Err(_)) => Err(unavailable("the switch is stopping")),
-            Err(_) => Err(unavailable("the switch takes too long; it may still do what was asked")
-                .hint("look with `podswitch show` before asking again")),
+/// Why the engine gave no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unanswered {
+    Busy,
+    Stopping,
+    Late,
+}
+
+impl Unanswered {
+    fn message(self) -> &'static str {
+        match self {
+            Unanswered::Busy => "the switch has too much to do",
+            Unanswered::Stopping => "the switch is stopping",
+            Unanswered::Late => "the switch takes too long",
         }
     }
 }
 
-fn run(runtime: &Runtime, listener: tokio::net::UnixListener, engine: Engine, stopped: oneshot::Receiver<()>) {
-    let mut places = Places::new(CONNECTIONS_MAX);
-    let all = places.all();
-    let accepting = runtime.spawn(async move {
-        loop {
-            let Ok((stream, _)) = listener.accept().await else {
-                // Out of descriptors, most likely: they come back.
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            };
-            let peer = stream.peer_cred();
-            let trusted = peer.is_ok_and(|peer| trusted(peer.uid(), geteuid().as_raw()));
-            let engine = engine.clone();
-            places.admit(|said| converse(stream, if trusted { open(engine, said) } else { closed() })).await;
+impl From<Unanswered> for Refusal {
+    fn from(unanswered: Unanswered) -> Refusal {
+        let refusal = |message: &str| Refusal::new(Code::Unavailable, message);
+        match unanswered {
+            Unanswered::Busy => refusal(unanswered.message()).hint("try again later"),
+            Unanswered::Stopping => refusal(unanswered.message()),
+            Unanswered::Late => refusal("the switch takes too long; it may still do what was asked")
+                .hint("look with `podswitch show` before asking again"),
         }
+    }
+}
+
+impl Engine {
+    /// What the engine answers to `call`, which is given the way back.
+    async fn ask<T>(&self, call: impl FnOnce(oneshot::Sender<T>) -> Call, within: Duration) -> Result<T, Unanswered> {
+        let (answer, answered) = oneshot::channel();
+        self.calls.try_send(call(answer)).map_err(|error| match error {
+            TrySendError::Full(_) => Unanswered::Busy,
+            TrySendError::Disconnected(_) => Unanswered::Stopping,
+        })?;
+        (self.wake)();
+        match timeout(within, answered).await {
+            Ok(answer) => answer.map_err(|_| Unanswered::Stopping),
+            Err(_) => Err(Unanswered::Late),
+        }
+    }
+}
+
+type Sockets = (tokio::net::UnixListener, Option<tokio::net::TcpListener>);
+
+fn run(runtime: &Runtime, sockets: Sockets, engine: Engine, stopped: oneshot::Receiver<()>) {
+    let drops = SharedDrops::default();
+    let visit = move |said| Visit { engine: engine.clone(), drops: drops.clone(), said };
+    let for_monitoring = visit.clone();
+    let (control, metrics) = sockets;
+    let (accepting, taken) = accept(control, move |stream: &tokio::net::UnixStream, said| {
+        let trusted = stream.peer_cred().is_ok_and(|peer| trusted(peer.uid(), geteuid().as_raw()));
+        if trusted { everything(visit(said)) } else { Router::new().fallback(turn_away) }
     });
+    let mut tasks = vec![(runtime.spawn(accepting), taken)];
+    if let Some(metrics) = metrics {
+        let (accepting, taken) = accept(metrics, move |_, said| monitoring::alone().with_state(for_monitoring(said)));
+        tasks.push((runtime.spawn(accepting), taken));
+    }
     runtime.block_on(async {
         // It ends by being dropped.
         let _ = stopped.await;
-        accepting.abort();
+        tasks.iter().for_each(|(accepting, _)| accepting.abort());
         // Every place free: every reply is delivered.
-        let _ = timeout(FAREWELL_TIMEOUT, all.free()).await;
+        let delivered = async {
+            for (_, taken) in &tasks {
+                taken.free().await;
+            }
+        };
+        let _ = timeout(FAREWELL_TIMEOUT, delivered).await;
     });
 }
 
-/// What a connection is served with: everything, for those who may ask.
-fn open(engine: Engine, said: Said) -> Router {
-    Router::new()
-        .route(wire::OPENAPI, get(describe).fallback(answer))
-        .fallback(answer)
-        .layer(DefaultBodyLimit::max(BODY_LEN_MAX))
-        .with_state(Visit { engine, said })
+/// Serves every connection with the router it is given, and all the places there are for them.
+fn accept<L: Listener>(
+    mut listener: L,
+    router: impl Fn(&L::Io, Said) -> Router + Send + Sync + 'static,
+) -> (impl Future<Output = ()> + Send, All) {
+    let mut places = Places::new(CONNECTIONS_MAX);
+    let all = places.all();
+    let accepting = async move {
+        loop {
+            let (stream, _) = listener.accept().await;
+            places
+                .admit(|said| {
+                    let router = router(&stream, said);
+                    converse(stream, router)
+                })
+                .await;
+        }
+    };
+    (accepting, all)
 }
 
-/// And a refusal for all others.
-fn closed() -> Router {
-    Router::new().fallback(turn_away)
+/// What those are served with who may ask.
+fn everything(visit: Visit) -> Router {
+    let requests = Router::new().route(wire::OPENAPI, get(describe).fallback(answer)).fallback(answer);
+    requests.layer(DefaultBodyLimit::max(BODY_LEN_MAX)).merge(monitoring::pages()).with_state(visit)
 }
 
-async fn converse(stream: tokio::net::UnixStream, router: Router) {
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -228,6 +320,7 @@ async fn converse(stream: tokio::net::UnixStream, router: Router) {
 #[derive(Clone)]
 struct Visit {
     engine: Engine,
+    drops: SharedDrops,
     said: Said,
 }
 
@@ -241,7 +334,10 @@ async fn answer(
     let target = target.path_and_query().map_or("/", |target| target.as_str());
     let request = body.map_err(unread).and_then(|body| wire::decode(method.as_str(), target, &body));
     respond(match request {
-        Ok(request) => visit.engine.call(request).await,
+        Ok(request) => {
+            let answer = visit.engine.ask(|reply| Call::Request(request, reply), REPLY_TIMEOUT).await;
+            answer.unwrap_or_else(|unanswered| Err(unanswered.into()))
+        }
         Err(refusal) => Err(refusal),
     })
 }
@@ -285,7 +381,6 @@ pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long an ending server waits for replies to be delivered.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const JSON: &str = "application/json";
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ pub struct Endpoint {
 }
 
 /// A namespace by the device and inode of its file, unique while it lives, and by a number that is never given twice.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetnsId {
     /// Device of the namespace file system.

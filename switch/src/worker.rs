@@ -19,6 +19,8 @@
 //! for a short turn only; the active ports take turns at being first. For the same reason events are asked for after so much
 //! work at the latest, also while ports keep the worker busy.
 
+mod tallies;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -30,11 +32,13 @@ use packet::Burst;
 use ring::Counters;
 use ring::snapshot::Reader;
 
-use crate::lane::{Lane, SlowEnds};
+use crate::lane::{BIG_SLOTS, Lane, SMALL_SLOTS, SlowEnds};
 use crate::path;
 use crate::port::{Budget, Port, Received};
 use crate::urgency::Urgency;
 use crate::world::World;
+
+pub use self::tallies::{Recorded, TIMED_EVERY, Tallies, Tally};
 
 /// How a worker waits for frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,26 +50,6 @@ pub enum Waiting {
     /// Sleep at once.
     Sleep,
 }
-
-/// A worker's own counters.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tally {
-    /// Turns that carried something.
-    Turns,
-    /// Times it went to sleep.
-    Sleeps,
-    /// Odd while a turn is under way: reads between equal even values are consistent.
-    Sequence,
-    /// Return entries that had to go for newer ones.
-    ReturnsEvicted,
-    /// Fewest small slots that ever were free.
-    SmallSlotsLowest,
-    /// Fewest big slots that ever were free.
-    BigSlotsLowest,
-}
-
-/// A worker's counters, shared with whoever shows them.
-pub type Tallies = Arc<Counters<6>>;
 
 /// What the control thread tells a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -92,7 +76,7 @@ pub struct Worker {
     /// Work done since events were asked for.
     unlooked: u32,
     started: Instant,
-    tallies: Tallies,
+    tallies: Arc<Tallies>,
     marks: Marks,
     slow_waker: Arc<Waker>,
 }
@@ -118,7 +102,7 @@ pub struct WorkerEnds {
     /// Wakes the worker.
     pub waker: Waker,
     /// Its counters.
-    pub tallies: Tallies,
+    pub tallies: Arc<Tallies>,
     /// What it is told.
     pub marks: Marks,
 }
@@ -128,7 +112,7 @@ impl Worker {
     pub fn new(world: Reader<World>, waiting: Waiting, slow_waker: Arc<Waker>) -> io::Result<(Worker, WorkerEnds)> {
         let poll = Poll::new()?;
         let (lane, slow) = Lane::new();
-        let (tallies, marks) = (Tallies::default(), Marks::default());
+        let (tallies, marks) = (Arc::new(Tallies::default()), Marks::default());
         let ends = WorkerEnds {
             slow,
             registry: poll.registry().try_clone()?,
@@ -177,7 +161,8 @@ impl Worker {
     pub fn turn(&mut self) -> bool {
         let world = self.world.turn();
         let (burst, lane) = (&mut *self.burst, &mut self.lane);
-        self.tallies.add(Tally::Sequence as usize, 1);
+        let began = self.tallies.begin_turn();
+        self.tallies.add(Tally::Sequence, 1);
         let frames_max = if self.active.len() > 1 { FRAMES_IN_COMPANY } else { PORT_BUDGET.frames };
         for _ in 0..self.active.len() {
             let Some(number) = self.active.pop_front() else { break };
@@ -200,7 +185,8 @@ impl Worker {
             self.active.rotate_left(1);
         }
         self.unlooked += WORK_PER_TURN + work(burst);
-        let carries = burst.len > 0 || lane.has_answers();
+        let received = burst.len;
+        let carries = received > 0 || lane.has_answers();
         if carries {
             self.urgency.begin(burst);
             path::carry(burst, world, lane);
@@ -208,8 +194,9 @@ impl Worker {
         } else {
             self.urgency.rest();
         }
-        self.tallies.add(Tally::Sequence as usize, 1);
+        self.tallies.add(Tally::Sequence, 1);
         if carries {
+            self.tallies.end_turn(received, began);
             self.report();
         }
         carries
@@ -236,22 +223,26 @@ impl Worker {
             }
             !left_to_epoll
         });
-        self.tallies.add(Tally::Sleeps as usize, 1);
+        self.tallies.add(Tally::Sleeps, 1);
         self.world.offline();
         // A port that cannot be watched must go on being read.
-        self.take_events(events, if self.active.is_empty() { None } else { Some(Duration::ZERO) })
+        self.tallies.set(Tally::Asleep, 1);
+        let woken = self.take_events(events, if self.active.is_empty() { None } else { Some(Duration::ZERO) });
+        self.tallies.set(Tally::Asleep, 0);
+        woken
     }
 
     fn report(&mut self) {
-        self.tallies.add(Tally::Turns as usize, 1);
         if self.lane.take_punted() {
             // A failed wake-up loses nothing: the slow path also looks by itself.
             let _ = self.slow_waker.wake();
+            self.tallies.set(Tally::PuntsHighest, self.lane.punts_highest() as u64);
         }
         let (small, big) = self.lane.slots.lowest_free();
-        self.tallies.set(Tally::SmallSlotsLowest as usize, small as u64);
-        self.tallies.set(Tally::BigSlotsLowest as usize, big as u64);
-        self.tallies.set(Tally::ReturnsEvicted as usize, self.lane.returns.evicted);
+        self.tallies.set(Tally::SmallSlotsHighest, (SMALL_SLOTS - small) as u64);
+        self.tallies.set(Tally::BigSlotsHighest, (BIG_SLOTS - big) as u64);
+        self.tallies.set(Tally::ReturnsHeld, self.lane.returns.held);
+        self.tallies.set(Tally::ReturnsEvicted, self.lane.returns.evicted);
     }
 
     fn may_sleep(&self, idle_since: Instant) -> bool {

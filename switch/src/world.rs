@@ -29,6 +29,10 @@ pub struct World {
     pub adjacencies: Vec<Adjacency>,
     /// Destination address to next-hop number.
     pub fib: Fib,
+    /// How many comings and goings of ports led to it from the first world, each published as a world of its own.
+    pub number: u64,
+    /// Shared by every world of a switch that still exists.
+    existing: Arc<()>,
 }
 
 /// Where packets of one next hop go and what they look like then.
@@ -102,7 +106,7 @@ impl World {
     pub fn new(host: Port, fib: Fib) -> World {
         let mut adjacencies = FIXED.to_vec();
         adjacencies[HOST.index()] = Adjacency::to(&host);
-        World { ports: vec![Some(Arc::new(host))], adjacencies, fib }
+        World { ports: vec![Some(Arc::new(host))], adjacencies, fib, number: 0, existing: Arc::default() }
     }
 
     /// Makes a port and the adjacency of its station known.
@@ -111,6 +115,7 @@ impl World {
         self.ports.resize_with(self.ports.len().max(slot + 1), || None);
         self.adjacencies.resize(self.adjacencies.len().max(hop + 1), FIXED[0]);
         self.adjacencies[hop] = Adjacency::to(&port);
+        self.number += 1;
         self.ports[slot] = Some(Arc::new(port));
     }
 
@@ -118,7 +123,13 @@ impl World {
     pub fn remove(&mut self, number: u16) -> Option<Arc<Port>> {
         let port = self.ports.get_mut(usize::from(number))?.take()?;
         self.adjacencies[hop_of(number).index()] = FIXED[0];
+        self.number += 1;
         Some(port)
+    }
+
+    /// How many earlier worlds are still held by a worker; asked of the newest.
+    pub fn retiring(&self) -> usize {
+        Arc::strong_count(&self.existing) - 1
     }
 
     /// The port of that number, while there is one.

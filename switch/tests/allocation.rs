@@ -5,14 +5,20 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
+use mio::{Poll, Token, Waker};
 use packet::view::Family;
 use packet::{Offload, Punt, Reason};
 use podswitch::port::Count;
+use podswitch::worker::{Tally, Waiting, Worker};
+use podswitch::world::World;
+use ring::snapshot::Publisher;
+use route_table::RouteTable;
 
 use frames::{Packet, arp_request};
-use rig::{ABLE, PLAIN, Rig, Station, mac, tcp, udp, v4};
+use rig::{ABLE, HOST, PLAIN, Rig, Station, mac, tcp, udp, v4};
 
 #[allow(dead_code, reason = "the path tests read more of it")]
 #[path = "path/frames.rs"]
@@ -41,6 +47,26 @@ fn a_turn_allocates_nothing() {
         assert!(rig.punted(1).iter().any(|&(seen, count)| seen == why && happened(count)), "{why:?}");
     }
     assert!(rig.dropped(1).iter().any(|&(seen, count)| seen == Reason::SpoofedSource && happened(count)));
+}
+
+/// Counting included, and the clock of turns that are timed.
+#[test]
+fn a_workers_turn_allocates_nothing() {
+    let (host, wire) = rig::port(HOST, ABLE);
+    let mut worlds = Publisher::new(World::new(host, RouteTable::new().reader()));
+    let poll = Poll::new().unwrap();
+    let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+    let (mut worker, ends) = Worker::new(worlds.reader(), Waiting::Spin, waker).unwrap();
+    worker.activate(HOST);
+    let turn = |worker: &mut Worker| {
+        wire.send(&Offload::default().bytes(), &arp_request((mac(HOST), v4(HOST)), v4(1)));
+        allocations(|| assert!(worker.turn()))
+    };
+    turn(&mut worker);
+    let timed = ends.tallies.turn_times.read().count();
+    assert_eq!((0..TURNS).map(|_| turn(&mut worker)).sum::<u64>(), 0);
+    assert!(ends.tallies.turn_times.read().count() > timed);
+    assert!(ends.tallies.get(Tally::PuntsHighest) > 0);
 }
 
 #[test]

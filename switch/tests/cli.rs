@@ -65,6 +65,7 @@ fn run_has_a_flag_for_every_key() {
         "--spin-us",
         "--worker-cpu",
         "--strict-mac",
+        "--metrics-address",
     ] {
         assert!(stdout.contains(flag), "{flag} is not in\n{stdout}");
     }
@@ -76,6 +77,8 @@ fn without_a_switch_every_call_says_how_to_start_one() {
     for command in [
         &["show", "ports"][..],
         &["show", "status", "--json"],
+        &["show", "workers"],
+        &["show", "config", "--json"],
         &["attach", "web-0", "--netns", "web", "--address", "10.244.0.2/24"],
         &["detach", "web-0"],
         &["route", "add", "10.0.0.0/8", "--to", "host"],
@@ -105,7 +108,11 @@ fn wrong_values_are_usage_errors_that_name_the_value() {
     fails(&["route", "add", "10.0.0.0/8", "--to", "nowhere"], 2, &["nowhere", "endpoint:NAME"]);
     fails(&["show", "everything"], 2, &["everything", "neighbors"]);
     fails(&["run", "--poll", "fast"], 2, &["fast", "adaptive"]);
-    fails(&["--log-level", "loud", "stop"], 2, &["loud"]);
+    fails(&["show", "ports", "--watch=0"], 2, &["'0'", "--watch"]);
+    fails(&["show", "ports", "--watch", "--json"], 2, &["--watch", "--json"]);
+    fails(&["show", "drops", "--watch"], 1, &["--watch", "hint: say `podswitch show ports --watch`"]);
+    fails(&["--log-level", "loud", "stop"], 2, &["'loud'", "--log-level", "off, error, warn, info, debug, trace"]);
+    fails(&["run", "--metrics-address", "localhost:9470"], 2, &["localhost:9470", "--metrics-address"]);
 }
 
 #[test]
@@ -130,6 +137,12 @@ fn a_configuration_is_refused_by_file_line_and_key() {
     fails(&run, 1, &[&format!("error: {path}:2: mtu: '40' is no MTU")]);
     fs::write(&file, "pod_ranges = [\"10.244.0.0/24\"]\n").unwrap();
     fails(&[&run[..], &["--router-address", "10.9.0.1"]].concat(), 1, &["10.9.0.1", "10.244.0.0/24"]);
+    let everywhere = ["--metrics-address", "0.0.0.0:9470"];
+    fails(
+        &[&run[..], &everywhere].concat(),
+        1,
+        &["0.0.0.0:9470 is not a loopback address", "hint: give 127.0.0.1:9470"],
+    );
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! What a switch shows of itself, as tables for people and as JSON for programs.
 
+mod inside;
+pub(super) mod watch;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
@@ -22,6 +25,18 @@ pub(super) enum View {
     Drops,
     /// The switch in short.
     Status,
+    /// Workers: turns, bursts, slots, letters to and from the slow path.
+    Workers,
+    /// What is done with packets of each next hop.
+    Adjacencies,
+    /// How often the tables were published.
+    Worlds,
+    /// Pods as they were attached.
+    Endpoints,
+    /// Return entries of flows that the host translates.
+    Returns,
+    /// The settings in force.
+    Config,
 }
 
 impl View {
@@ -38,6 +53,18 @@ impl View {
             (View::Drops, false) => drops(&client.drops()?),
             (View::Status, true) => json(&client.status()?),
             (View::Status, false) => status(&client.status()?),
+            (View::Workers, true) => json(&client.workers()?),
+            (View::Workers, false) => inside::workers(&client.workers()?),
+            (View::Adjacencies, true) => json(&client.adjacencies()?),
+            (View::Adjacencies, false) => inside::adjacencies(&client.adjacencies()?),
+            (View::Worlds, true) => json(&client.worlds()?),
+            (View::Worlds, false) => inside::worlds(&client.worlds()?),
+            (View::Endpoints, true) => json(&client.endpoints()?),
+            (View::Endpoints, false) => inside::endpoints(&client.endpoints()?),
+            (View::Returns, true) => json(&client.returns()?),
+            (View::Returns, false) => inside::returns(&client.returns()?),
+            (View::Config, true) => json(&client.config()?),
+            (View::Config, false) => inside::config(&client.config()?),
         })
     }
 }

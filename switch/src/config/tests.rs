@@ -21,7 +21,7 @@ fn a_range_is_enough() {
     assert_eq!((config.node.mtu, config.node.host_port.as_str()), (Mtu::ETHERNET, "podswitch0"));
     assert_eq!(config.socket, Path::new("/run/podswitch/control.sock"));
     assert_eq!((config.poll, config.spin), (Poll::Adaptive, Duration::from_micros(50)));
-    assert!(!config.strict_mac && config.worker_cpu.is_none());
+    assert!(!config.strict_mac && config.worker_cpu.is_none() && config.metrics_address.is_none());
 }
 
 #[test]
@@ -38,6 +38,7 @@ fn every_key_is_taken() {
         worker_cpu = 1
         strict_mac = true
         sweep_seconds = 3
+        metrics_address = "[::1]:9470"
     "#;
     let config = parse(text).unwrap();
     assert_eq!(config.node.router_addresses, ["10.244.0.254".parse::<IpAddr>().unwrap()]);
@@ -46,6 +47,7 @@ fn every_key_is_taken() {
     assert_eq!((config.poll, config.spin), (Poll::Spin, Duration::from_micros(7)));
     assert_eq!((config.worker_cpu, config.strict_mac), (Some(1), true));
     assert_eq!(config.sweep_every, Duration::from_secs(3));
+    assert_eq!(config.metrics_address, Some("[::1]:9470".parse().unwrap()));
     let named = text.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key.trim().to_owned());
     let (mut named, mut keys): (Vec<_>, _) = (named.collect(), keys());
     named.sort();
@@ -105,6 +107,14 @@ fn errors_name_file_line_key_and_what_is_allowed() {
         ("router_address = [\"10.9.0.1\"]", "router_address: 10.9.0.1 lies in none of pod_ranges (10.244.0.0/24)"),
         ("router_address = [\"10.244.0.1\", \"10.244.0.1\"]", "router_address: 10.244.0.1 is given twice"),
         ("spin_us = 1000001", "spin_us: 1000001 is too long: allowed are 0 to 1000000"),
+        (
+            "metrics_address = \"0.0.0.0:9470\"",
+            "metrics_address: 0.0.0.0:9470 is not a loopback address, and metrics are for this node alone",
+        ),
+        (
+            "metrics_address = \"[2001:db8::1]:9470\"",
+            "metrics_address: [2001:db8::1]:9470 is not a loopback address, and metrics are for this node alone",
+        ),
         ("state_dir = \"run\"", "state_dir: 'run' is not an absolute path"),
         ("socket = \"x.sock\"", "socket: 'x.sock' is not an absolute path"),
     ] {

@@ -109,7 +109,7 @@ impl Engine {
         self.serve_slow_path();
         self.tables.flush_answers();
         if let Some(port) = removed {
-            self.departed.add(&port);
+            self.departed += &port.counters.read();
             if let Link::Tap(tap) = &port.link {
                 // A device whose namespace is gone is gone already.
                 let _ = tap.set_persistent(false);

@@ -138,7 +138,7 @@ impl Tables {
 
     /// Looks whether pods compute on the worker's CPU, and tells it.
     pub(super) fn look_at_cpu(&mut self, now: Instant) {
-        let turns = self.worker.tallies.get(Tally::Turns as usize);
+        let turns = self.worker.tallies.get(Tally::Turns);
         if let Some(crowded) = self.crowding.look(now, turns) {
             self.worker.marks.set(Mark::Crowded as usize, crowded.into());
         }

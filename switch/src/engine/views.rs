@@ -6,55 +6,22 @@ use std::process;
 use control::{
     Ability, DropsView, NeighborState, NeighborView, PortKind, PortView, RouteTarget, RouteView, Status, Traffic,
 };
-use host::Namespace;
-use packet::{Prefix, Punt, Reason};
+use packet::Prefix;
 
 use crate::port::{Abilities, Count, Port};
-use crate::worker::Tally;
+use crate::state::Endpoint;
 
 use super::Engine;
-
-/// Sums over ports; kept on when a port leaves, so that the switch's totals never go back.
-#[derive(Clone, Default)]
-pub(super) struct Totals {
-    received: u64,
-    injected: u64,
-    sent: u64,
-    dropped: BTreeMap<&'static str, u64>,
-    punted: BTreeMap<&'static str, u64>,
-}
-
-impl Totals {
-    /// Adds what was counted at `port`. What left is read before what came, so that a sum taken while packets pass is
-    /// never short of arrivals.
-    pub(super) fn add(&mut self, port: &Port) {
-        let counters = &port.counters;
-        self.sent += counters.get(Count::Sent);
-        for &reason in Reason::ALL {
-            *self.dropped.entry(reason.name()).or_default() += counters.dropped(reason);
-        }
-        for &why in Punt::ALL {
-            *self.punted.entry(why.name()).or_default() += counters.punted(why);
-        }
-        self.injected += counters.get(Count::Answered);
-        self.received += counters.get(Count::Received);
-    }
-
-    fn came(&self) -> u64 {
-        self.received + self.injected
-    }
-
-    fn left(&self) -> u64 {
-        self.sent + self.dropped.values().sum::<u64>() + self.punted.values().sum::<u64>()
-    }
-}
+use super::counted::Moment;
+use super::scrape::{endpoints_by_port, place};
 
 pub(super) fn ports(engine: &Engine) -> Vec<PortView> {
-    engine.tables.world().ports.iter().flatten().map(|port| port_view(engine, port)).collect()
+    let by_port = endpoints_by_port(engine);
+    let ports = engine.tables.world().ports.iter().flatten();
+    ports.map(|port| port_view(engine, port, by_port.get(&port.number).copied())).collect()
 }
 
-fn port_view(engine: &Engine, port: &Port) -> PortView {
-    let endpoint = engine.state.endpoints().find(|endpoint| endpoint.port == port.number);
+fn port_view(engine: &Engine, port: &Port, endpoint: Option<&Endpoint>) -> PortView {
     let interface = endpoint.map_or(&engine.config.node.host_port, |endpoint| &endpoint.interface);
     let get = |what| port.counters.get(what);
     PortView {
@@ -70,23 +37,9 @@ fn port_view(engine: &Engine, port: &Port) -> PortView {
         origin: endpoint.map(|endpoint| endpoint.origin),
         received: Traffic { frames: get(Count::Received), bytes: get(Count::ReceivedBytes) },
         sent: Traffic { frames: get(Count::Sent), bytes: get(Count::SentBytes) },
-        dropped: Reason::ALL
-            .iter()
-            .map(|&reason| (reason.name().to_owned(), port.counters.dropped(reason)))
-            .filter(|(_, count)| *count > 0)
-            .collect(),
-        kernel_dropped: kernel_dropped(endpoint.map(|endpoint| endpoint.netns.as_path()), interface.as_str()),
+        dropped: happened(port.counters.read().dropped().map(|(reason, count)| (reason.name(), count))),
+        kernel_dropped: place(engine, endpoint).kernel_dropped(),
     }
-}
-
-/// Frames the kernel dropped before the switch could read them: the TAP's queue was full.
-fn kernel_dropped(netns: Option<&std::path::Path>, interface: &str) -> Option<u64> {
-    let mut netlink = match netns {
-        Some(path) => host::Netlink::open_in(&Namespace::open(path).ok()?),
-        None => host::Netlink::open(),
-    }
-    .ok()?;
-    Some(netlink.link(interface).ok()?.counters.transmit_dropped)
 }
 
 pub(super) fn abilities(abilities: Abilities) -> Vec<Ability> {
@@ -139,41 +92,22 @@ pub(super) fn neighbors(engine: &Engine) -> Vec<NeighborView> {
 }
 
 pub(super) fn drops(engine: &Engine) -> DropsView {
-    let (totals, conserved) = balanced_totals(engine);
-    let counted = |map: &BTreeMap<&'static str, u64>| {
-        let happened = map.iter().filter(|(_, count)| **count > 0);
-        happened.map(|(name, count)| ((*name).to_owned(), *count)).collect::<BTreeMap<_, _>>()
-    };
+    let (Moment { total, .. }, conserved) = Moment::balanced(engine);
     DropsView {
-        received: totals.received,
-        injected: totals.injected,
-        sent: totals.sent,
-        dropped: counted(&totals.dropped),
-        punted: counted(&totals.punted),
-        in_flight: totals.came().saturating_sub(totals.left()),
+        received: total.get(Count::Received),
+        injected: total.get(Count::Answered),
+        sent: total.get(Count::Sent),
+        dropped: happened(total.dropped().map(|(reason, count)| (reason.name(), count))),
+        punted: happened(total.punted().map(|(why, count)| (why.name(), count))),
+        in_flight: total.came().saturating_sub(total.left()),
         conserved,
-        slow: engine.slow.outcomes().collect(),
+        slow: happened(engine.slow.outcomes()),
     }
 }
 
-/// The totals, and whether they balance. They are read between two turns of the worker, when nothing is in flight; only
-/// if it is never caught between, packets that came and have not left count as in flight.
-fn balanced_totals(engine: &Engine) -> (Totals, bool) {
-    let sequence = || engine.tables.worker.tallies.get(Tally::Sequence as usize);
-    let (mut totals, mut caught) = (Totals::default(), false);
-    for _ in 0..LOOKS {
-        let before = sequence();
-        totals = engine.departed.clone();
-        engine.tables.world().ports.iter().flatten().for_each(|port| totals.add(port));
-        let between = before.is_multiple_of(2) && sequence() == before;
-        if between && totals.came() == totals.left() {
-            return (totals, true);
-        }
-        caught |= between;
-        std::thread::yield_now();
-    }
-    let conserved = !caught && totals.came() >= totals.left();
-    (totals, conserved)
+/// Those that did, by name.
+fn happened<'a>(counts: impl Iterator<Item = (&'a str, u64)>) -> BTreeMap<String, u64> {
+    counts.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect()
 }
 
 pub(super) fn status(engine: &Engine) -> Status {
@@ -187,6 +121,3 @@ pub(super) fn status(engine: &Engine) -> Status {
         routes: engine.state.routes().len(),
     }
 }
-
-/// Looks for a moment between turns before a sum is given as it is.
-const LOOKS: usize = 200;

@@ -1,8 +1,10 @@
 //! The real client against the real server, an engine of a few lines behind it; and clients that misbehave.
 
 use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use control::{Client, Done, Origin, Route};
 use crossbeam::channel::{Receiver, bounded};
@@ -12,6 +14,7 @@ use super::*;
 struct Rig {
     _dir: tempfile::TempDir,
     socket: PathBuf,
+    address: SocketAddr,
     server: ServerThread,
     woken: Arc<AtomicUsize>,
 }
@@ -26,21 +29,30 @@ fn rig(room: usize) -> (Rig, Receiver<Call>) {
     let wake = move || {
         count.fetch_add(1, Ordering::Relaxed);
     };
-    let server = serve(bind(&socket).unwrap(), sender, wake).unwrap();
-    (Rig { _dir: dir, socket, server, woken }, calls)
+    let metrics = bind_metrics("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = metrics.local_addr().unwrap();
+    let listeners = Listeners { control: bind(&socket).unwrap(), metrics: Some(metrics) };
+    let server = serve(listeners, sender, wake).unwrap();
+    (Rig { _dir: dir, socket, address, server, woken }, calls)
 }
 
 /// Answers `count` calls: what is deleted was never there, all else is done.
-fn engine(calls: Receiver<Call>, count: usize) -> JoinHandle<Vec<Request>> {
+fn engine(calls: Receiver<Call>, count: usize) -> thread::JoinHandle<Vec<Request>> {
     let answer = |call: Call| {
-        let reply = match call.request {
+        let (request, reply) = client_request(call);
+        let answer = match request {
             Request::DeleteRoute(_) => Err(Refusal::new(Code::NotFound, "there is no route").hint("look first")),
             _ => Ok(Reply::Done(Done {})),
         };
-        call.reply.send(reply).unwrap();
-        call.request
+        reply.send(answer).unwrap();
+        request
     };
     thread::spawn(move || calls.iter().take(count).map(answer).collect())
+}
+
+fn client_request(call: Call) -> (Request, oneshot::Sender<Result<Reply, Refusal>>) {
+    let Call::Request(request, reply) = call else { panic!("no client's request: {call:?}") };
+    (request, reply)
 }
 
 fn route() -> Route {
@@ -86,7 +98,7 @@ fn a_busy_engine_is_said_to_be_busy() {
 #[test]
 fn a_call_dropped_unanswered_is_refused() {
     let (rig, calls) = rig(1);
-    let engine = thread::spawn(move || drop(calls.recv().unwrap().reply));
+    let engine = thread::spawn(move || drop(calls.recv().unwrap()));
     assert_eq!(Client::new(&rig.socket).status().unwrap_err().to_string(), "the switch is stopping");
     engine.join().unwrap();
 }
@@ -210,11 +222,21 @@ fn a_client_that_waits_for_the_engine_keeps_its_place() {
     let socket = rig.socket.clone();
     let other = thread::spawn(move || Client::new(socket).timeout(HEAD_TIMEOUT / 2).stop());
     // It came after the crowd, so somebody has made room by now.
-    calls.recv().unwrap().reply.send(Ok(Reply::Done(Done {}))).unwrap();
+    client_request(calls.recv().unwrap()).1.send(Ok(Reply::Done(Done {}))).unwrap();
     other.join().unwrap().unwrap();
-    call.reply.send(Ok(Reply::Done(Done {}))).unwrap();
+    client_request(call).1.send(Ok(Reply::Done(Done {}))).unwrap();
     waiting.join().unwrap().unwrap();
     drop(crowd);
+}
+
+#[test]
+fn a_crowd_of_silent_scrapers_makes_way_too() {
+    let (rig, _calls) = rig(8);
+    let since = Instant::now();
+    let silent: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(rig.address).unwrap()).collect();
+    assert!(over_tcp(rig.address, "GET /").starts_with("HTTP/1.1 404 "));
+    assert!(since.elapsed() < HEAD_TIMEOUT, "they waited until the silent had to go anyway");
+    drop(silent);
 }
 
 #[test]
@@ -223,7 +245,7 @@ fn a_reply_outlives_the_order_to_stop() {
     let socket = rig.socket.clone();
     let client = thread::spawn(move || Client::new(socket).stop());
     let call = calls.recv().unwrap();
-    call.reply.send(Ok(Reply::Done(Done {}))).unwrap();
+    client_request(call).1.send(Ok(Reply::Done(Done {}))).unwrap();
     let socket = rig.socket.clone();
     rig.server.stop();
     client.join().unwrap().unwrap();
@@ -243,6 +265,75 @@ fn a_stale_socket_is_replaced_and_one_in_use_is_not() {
     fs::write(&file, "precious").unwrap();
     assert!(matches!(bind(&file), Err(Error::NoSocket { .. })));
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+}
+
+/// Answers calls for health with `health` until nobody asks any more.
+fn well(calls: Receiver<Call>, health: Health) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for call in calls {
+            if let Call::Health(reply) = call {
+                reply.send(health).unwrap();
+            }
+        }
+    })
+}
+
+/// Everything that is said to `head` over TCP.
+fn over_tcp(address: SocketAddr, head: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(format!("{head} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).unwrap();
+    let mut said = String::new();
+    stream.read_to_string(&mut said).unwrap();
+    said
+}
+
+#[test]
+fn health_and_readiness_are_told_apart_and_why() {
+    for (health, alive, ready, why) in [
+        (Health { stalled: None, forwarding: true }, 200, 200, "ready"),
+        (Health { stalled: None, forwarding: false }, 200, 503, "stopping"),
+        (Health { stalled: Some(Duration::from_secs(7)), forwarding: false }, 503, 503, "for 7 seconds"),
+    ] {
+        let (rig, calls) = rig(8);
+        let engine = well(calls, health);
+        let [healthz, readyz] = ["GET /healthz", "GET /readyz"].map(|head| over_tcp(rig.address, head));
+        assert!(healthz.starts_with(&format!("HTTP/1.1 {alive} ")), "{healthz}");
+        assert!(readyz.starts_with(&format!("HTTP/1.1 {ready} ")) && readyz.contains(why), "{readyz}");
+        let over_socket = raw(&rig.socket, b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n");
+        assert!(over_socket.starts_with(&format!("HTTP/1.1 {ready} ")), "{over_socket}");
+        rig.server.stop();
+        engine.join().unwrap();
+    }
+}
+
+#[test]
+fn an_engine_that_is_gone_is_unhealthy() {
+    let (rig, calls) = rig(8);
+    drop(calls);
+    let said = over_tcp(rig.address, "GET /healthz");
+    assert!(said.starts_with("HTTP/1.1 503 ") && said.ends_with("the switch is stopping\n"), "{said}");
+}
+
+#[test]
+fn over_tcp_nothing_but_monitoring_is_served() {
+    let (rig, calls) = rig(8);
+    for head in ["GET /v1/status", "POST /v1/stop", "DELETE /v1/endpoints/a?origin=cli", "GET /"] {
+        let said = over_tcp(rig.address, head);
+        assert!(said.starts_with("HTTP/1.1 404 ") && said.contains("/metrics"), "{head}: {said}");
+    }
+    for head in ["POST /metrics", "DELETE /healthz", "PUT /readyz"] {
+        let said = over_tcp(rig.address, head).to_lowercase();
+        assert!(said.starts_with("http/1.1 405 ") && said.contains("allow: get,head"), "{head}: {said}");
+    }
+    assert!(calls.is_empty());
+}
+
+#[test]
+fn an_address_in_use_is_refused_by_name() {
+    let (rig, _calls) = rig(8);
+    let error = bind_metrics(rig.address).unwrap_err();
+    assert_eq!(error.to_string(), format!("cannot serve metrics at {}", rig.address));
+    assert!(error.hint().unwrap().contains("--metrics-address"));
 }
 
 #[test]

@@ -225,7 +225,7 @@ impl Rig {
     }
 }
 
-fn port(number: u16, station: Station) -> (Port, Wire) {
+pub(crate) fn port(number: u16, station: Station) -> (Port, Wire) {
     let (memory, wire) = Wire::new(WIRE_FRAMES);
     let host = number == HOST;
     let port = Port {

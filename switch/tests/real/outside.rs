@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use host::{Namespace, TemporaryNamespace, VethPair};
 
-use crate::rig::{Rig, address_v4, address_v6, call, must, namespace, picture, ping, settings};
+use crate::rig::{Rig, address_v4, address_v6, call, must, namespace, picture, ping, settings, until};
 use crate::traffic::{MIB, connect, exchange, listen};
 
 #[test]
@@ -81,6 +81,15 @@ fn outside(node: &Namespace) -> TemporaryNamespace {
         must(end, &format!("ip address add 192.0.2.{number}/24 dev {interface}"));
         must(end, &format!("ip address add 2001:db8::{number}/64 dev {interface} nodad"));
         must(end, &format!("ip link set {interface} up"));
+    }
+    // The kernel takes notice of a link's state, and its own address into use, by work it does later.
+    for (end, interface) in [(node, "up0"), (&outside, "eth0")] {
+        let show = |what| must(end, &format!("ip -o {what} show {interface}")).result;
+        until("the link to be in use", || {
+            let (link, addresses) = (show("link"), show("address"));
+            let in_use = addresses.contains("fe80::") && !addresses.contains("tentative");
+            (link.contains("state UP") && in_use).then_some(())
+        });
     }
     must(node, "sysctl -q -w net.ipv4.conf.up0.forwarding=1 net.ipv6.conf.up0.force_forwarding=1");
     must(&outside, "ip route add 10.244.0.0/24 via 192.0.2.1");

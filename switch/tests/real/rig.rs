@@ -70,7 +70,12 @@ impl Rig {
 
     /// Starts the switch and waits until it answers.
     pub(crate) fn start(&mut self) {
-        self.start_by(Command::new(PODSWITCH));
+        self.start_by(Command::new(PODSWITCH), |_, _| {});
+    }
+
+    /// The same, after `prepare` was shown the command and the log it is going to write.
+    pub(crate) fn start_with(&mut self, prepare: impl FnOnce(&mut Command, &File)) {
+        self.start_by(Command::new(PODSWITCH), prepare);
     }
 
     /// The same with `bytes` of room for the state, in a file system of its own: in `Rig::state_dir` as the switch sees it.
@@ -81,12 +86,13 @@ impl Rig {
         command.args(["--mount", "--propagation", "slave", "sh", "-c"]);
         command.arg(format!(r#"mount -t tmpfs -o size={bytes},mode=700 none "$0" && exec {PODSWITCH} "$@""#));
         command.arg(self.state_dir());
-        self.start_by(command);
+        self.start_by(command, |_, _| {});
     }
 
-    fn start_by(&mut self, mut command: Command) {
+    fn start_by(&mut self, mut command: Command, prepare: impl FnOnce(&mut Command, &File)) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         command.arg("run").arg("--config").arg(self.configuration()).arg("--socket").arg(&self.socket);
+        prepare(&mut command, &log);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         // The thread ends with this call; the child keeps its namespace.
         self.switch = Some(self.node.run(|| command.spawn()).unwrap().unwrap());
@@ -166,13 +172,13 @@ impl Rig {
         call(&self.node, &format!("{PODSWITCH} {arguments}"))
     }
 
-    fn log(&self) -> PathBuf {
-        self.folder.path().join("log")
+    /// What the switch has logged so far.
+    pub(crate) fn logged(&self) -> String {
+        fs::read_to_string(self.log()).unwrap()
     }
 
-    /// What the switch has logged, of all its lives.
-    pub(crate) fn logged(&self) -> String {
-        fs::read_to_string(self.log()).unwrap_or_default()
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
     }
 }
 

@@ -1,0 +1,62 @@
+//! What a switch shows of its workers.
+
+use serde::{Deserialize, Serialize};
+
+/// A worker since its start.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct WorkerView {
+    /// Its number.
+    pub worker: u16,
+    /// CPUs its thread may run on, as a list such as `0-1,3`.
+    pub cpus: Option<String>,
+    /// CPU time of its thread in seconds.
+    pub cpu_seconds: Option<f64>,
+    /// Turns that carried something.
+    pub turns: u64,
+    /// Times it went to sleep.
+    pub sleeps: u64,
+    /// Packets received in a turn.
+    pub burst_packets: Percentiles,
+    /// Duration of a turn that carried something, in microseconds; not every turn is timed.
+    pub turn_microseconds: Percentiles,
+    /// Small slots.
+    pub small_slots: Usage,
+    /// Big slots.
+    pub big_slots: Usage,
+    /// Letters to the slow path.
+    pub punts: Usage,
+    /// Letters from the slow path.
+    pub answers: Usage,
+}
+
+/// Bounds that half and 99 of 100 values do not exceed, to the next power of two; none without values, or beyond the
+/// last bound that is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// For half of the values.
+    pub p50: Option<u64>,
+    /// For 99 of 100.
+    pub p99: Option<u64>,
+}
+
+/// How much of something bounded was needed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Usage {
+    /// The most that ever were in use at once.
+    pub highest: u64,
+    /// As many as there are.
+    pub limit: u64,
+}
+
+/// A worker's return entries: flows that the host translated, whose replies go back by the host port.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ReturnsView {
+    /// The worker's number.
+    pub worker: u16,
+    /// Entries held, idle ones whose place nobody needed included.
+    pub entries: u64,
+    /// As many as there is room for.
+    pub limit: u64,
+    /// Entries in use that had to go for newer ones.
+    pub evicted: u64,
+}

@@ -1,0 +1,55 @@
+//! Everything counted at ports, at one moment.
+
+use std::thread;
+
+use crate::port::Counted;
+use crate::worker::Tally;
+
+use super::Engine;
+
+/// The counts of one moment.
+#[derive(Default)]
+pub(super) struct Moment {
+    /// Of the ports that are there, in order of their numbers.
+    pub(super) ports: Vec<Counted>,
+    /// Of all ports there ever were.
+    pub(super) total: Counted,
+}
+
+impl Moment {
+    /// The counts now. What left is read before what came, so that a sum taken while packets pass is never short of
+    /// arrivals: packets that came and have not left are in flight.
+    pub(super) fn now(engine: &Engine) -> Moment {
+        let ports = || engine.tables.world().ports.iter().flatten();
+        let mut moment = Moment::default();
+        moment.ports.extend(ports().map(|port| port.counters.what_left()));
+        moment.total += &engine.departed;
+        for (counted, port) in moment.ports.iter_mut().zip(ports()) {
+            port.counters.what_came(counted);
+            moment.total += counted;
+        }
+        moment
+    }
+
+    /// The counts between two turns of the worker, when nothing is in flight, and whether they balance. Only if the
+    /// worker is never caught between, packets that came and have not left count as in flight.
+    pub(super) fn balanced(engine: &Engine) -> (Moment, bool) {
+        let sequence = || engine.tables.worker.tallies.get(Tally::Sequence);
+        let (mut moment, mut caught) = (Moment::default(), false);
+        for _ in 0..LOOKS {
+            let before = sequence();
+            moment = Moment::now(engine);
+            let between = before.is_multiple_of(2) && sequence() == before;
+            if between && moment.total.came() == moment.total.left() {
+                return (moment, true);
+            }
+            caught |= between;
+            thread::yield_now();
+        }
+        let conserved = !caught && moment.total.came() >= moment.total.left();
+        (moment, conserved)
+    }
+}
+
+/// Looks for a moment between turns before a sum is given as it is.
+const LOOKS: usize = 200;

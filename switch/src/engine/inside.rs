@@ -1,0 +1,116 @@
+//! What `show` shows of the inside: workers, the world they read, endpoints as they are kept, settings.
+
+use control::{
+    AdjacencyView, ConfigView, EndpointView, LinkView, Percentiles, ReturnsView, Usage, WorkerView, WorldsView,
+};
+
+use crate::config::Config;
+use crate::metrics::Mark;
+use crate::thread::thread_named;
+use crate::worker::Recorded;
+use crate::world::{Adjacency, FIRST_ENDPOINT, Hop, World};
+
+use super::Engine;
+use super::scrape::{WORKER_THREAD, worker};
+
+pub(super) fn workers(engine: &Engine) -> Vec<WorkerView> {
+    let numbers = worker(engine);
+    let ([small_slots, big_slots], [punts, answers]) = (usages(&numbers.slots), usages(&numbers.mailboxes));
+    vec![WorkerView {
+        worker: numbers.number,
+        cpus: thread_named(WORKER_THREAD).and_then(|thread| thread.cpus),
+        cpu_seconds: numbers.cpu_time.map(|time| time.as_secs_f64()),
+        turns: numbers.turns,
+        sleeps: numbers.sleeps,
+        burst_packets: percentiles(&numbers.bursts),
+        turn_microseconds: percentiles(&numbers.turn_times),
+        small_slots,
+        big_slots,
+        punts,
+        answers,
+    }]
+}
+
+pub(super) fn returns(engine: &Engine) -> Vec<ReturnsView> {
+    let numbers = worker(engine);
+    let Mark { value: entries, limit } = numbers.returns;
+    vec![ReturnsView { worker: numbers.number, entries, limit, evicted: numbers.returns_evicted }]
+}
+
+pub(super) fn adjacencies(engine: &Engine) -> Vec<AdjacencyView> {
+    let world = engine.tables.world();
+    let shown = in_use(world).map(|(number, adjacency)| AdjacencyView {
+        number: number as u16,
+        action: match adjacency.hop {
+            Hop::Forward => "forward".to_owned(),
+            Hop::Punt(why) => format!("punt {}", why.name()),
+            Hop::Drop(reason) => format!("drop {}", reason.name()),
+        },
+        link: world.port(adjacency.port).filter(|_| adjacency.hop == Hop::Forward).map(|port| LinkView {
+            port: port.number,
+            name: port.name.clone(),
+            destination: adjacency.destination,
+            source: adjacency.source,
+            mtu: adjacency.mtu,
+        }),
+    });
+    shown.collect()
+}
+
+pub(super) fn worlds(engine: &Engine) -> WorldsView {
+    let world = engine.tables.world();
+    WorldsView {
+        published: world.number,
+        retiring: world.retiring() as u64,
+        ports: world.ports.iter().flatten().count() as u64,
+        adjacencies: in_use(world).count() as u64,
+    }
+}
+
+pub(super) fn endpoints(engine: &Engine) -> Vec<EndpointView> {
+    let shown = engine.state.endpoints().map(|endpoint| EndpointView {
+        name: endpoint.name.clone(),
+        origin: endpoint.origin,
+        port: endpoint.port,
+        netns: endpoint.netns.clone(),
+        netns_inode: endpoint.netns_id.inode,
+        interface: endpoint.interface.clone(),
+        addresses: endpoint.addresses.iter().map(|address| address.get()).collect(),
+        mac: endpoint.mac,
+        mtu: endpoint.mtu,
+    });
+    shown.collect()
+}
+
+pub(super) fn config(config: &Config) -> ConfigView {
+    let Config { node, state_dir, socket, poll, spin, worker_cpu, strict_mac, sweep_every, metrics_address } =
+        config.clone();
+    ConfigView {
+        pod_ranges: node.pod_ranges,
+        router_address: node.router_addresses,
+        mtu: node.mtu,
+        host_port: node.host_port,
+        state_dir,
+        socket,
+        metrics_address,
+        poll,
+        spin_us: spin.as_micros() as u32,
+        worker_cpu,
+        strict_mac,
+        sweep_seconds: sweep_every.as_secs(),
+    }
+}
+
+/// All that do something; the number of an endpoint that left is free.
+fn in_use(world: &World) -> impl Iterator<Item = (usize, &Adjacency)> {
+    let numbered = world.adjacencies.iter().enumerate();
+    numbered.filter(|&(number, adjacency)| number < FIRST_ENDPOINT || adjacency.hop == Hop::Forward)
+}
+
+fn percentiles(recorded: &Recorded) -> Percentiles {
+    Percentiles { p50: recorded.percentile(50), p99: recorded.percentile(99) }
+}
+
+fn usages(marks: &[(&'static str, Mark); 2]) -> [Usage; 2] {
+    marks.map(|(_, Mark { value, limit })| Usage { highest: value, limit })
+}

@@ -1,0 +1,84 @@
+//! What `/metrics` says, copied from everything the control thread owns or may read.
+
+use std::collections::HashMap;
+
+use crate::kernel_drops::Place;
+use crate::lane::{ANSWERS, BIG_SLOTS, PUNTS, RETURNS, SMALL_SLOTS};
+use crate::metrics::{Mark, Metrics, PortMetrics, WorkerMetrics};
+use crate::state::Endpoint;
+use crate::thread::thread_named;
+use crate::worker::Tally;
+
+use super::Engine;
+use super::counted::Moment;
+
+pub(super) fn metrics(engine: &Engine) -> Metrics {
+    let moment = Moment::now(engine);
+    let world = engine.tables.world();
+    let ports = world.ports.iter().flatten().zip(moment.ports);
+    let by_port = endpoints_by_port(engine);
+    Metrics {
+        ports: ports
+            .map(|(port, counted)| PortMetrics {
+                number: port.number,
+                name: port.name.clone(),
+                kind: if port.host { "host" } else { "workload" },
+                counted,
+                place: place(engine, by_port.get(&port.number).copied()),
+                kernel_dropped: None,
+            })
+            .collect(),
+        total: moment.total,
+        workers: vec![worker(engine)],
+        slow: engine.slow.outcomes().collect(),
+        worlds_published: world.number,
+        worlds_retiring: world.retiring() as u64,
+        endpoints: engine.state.endpoints().len() as u64,
+        routes: engine.state.routes().len() as u64,
+        swept: engine.swept,
+        started_at: engine.started_at,
+    }
+}
+
+/// Endpoints by the number of their port.
+pub(super) fn endpoints_by_port(engine: &Engine) -> HashMap<u16, &Endpoint> {
+    engine.state.endpoints().map(|endpoint| (endpoint.port, endpoint)).collect()
+}
+
+/// Where the interface of an endpoint is, or the host port's.
+pub(super) fn place(engine: &Engine, endpoint: Option<&Endpoint>) -> Place {
+    match endpoint {
+        None => Place { netns: None, interface: engine.config.node.host_port.clone() },
+        Some(Endpoint { netns, netns_id, interface, .. }) => {
+            Place { netns: Some((netns.clone(), *netns_id)), interface: interface.clone() }
+        }
+    }
+}
+
+/// The one worker there is.
+pub(super) fn worker(engine: &Engine) -> WorkerMetrics {
+    let ends = &engine.tables.worker;
+    let get = |what| ends.tallies.get(what);
+    let mark = |value: u64, limit: usize| Mark { value, limit: limit as u64 };
+    WorkerMetrics {
+        number: 0,
+        turns: get(Tally::Turns),
+        sleeps: get(Tally::Sleeps),
+        bursts: ends.tallies.bursts.read(),
+        turn_times: ends.tallies.turn_times.read(),
+        cpu_time: thread_named(WORKER_THREAD).and_then(|thread| thread.cpu_time),
+        slots: [
+            ("small", mark(get(Tally::SmallSlotsHighest), SMALL_SLOTS)),
+            ("big", mark(get(Tally::BigSlotsHighest), BIG_SLOTS)),
+        ],
+        mailboxes: [
+            ("punts", mark(get(Tally::PuntsHighest), PUNTS)),
+            ("answers", mark(ends.slow.answers.highest() as u64, ANSWERS)),
+        ],
+        returns: mark(get(Tally::ReturnsHeld), RETURNS),
+        returns_evicted: get(Tally::ReturnsEvicted),
+    }
+}
+
+/// What the worker's thread is called.
+pub(super) const WORKER_THREAD: &str = "worker-0";

@@ -1,0 +1,91 @@
+//! What a monitoring system asks for, on the control socket and, where configured, over TCP on loopback:
+//!
+//! | path | answers |
+//! |---|---|
+//! | `/metrics` | everything counted, as OpenMetrics text |
+//! | `/healthz` | 200 while the control thread answers and the worker turns or sleeps; otherwise 503 |
+//! | `/readyz` | 200 while, beyond that, endpoints are taken up and the switch is not ending; otherwise 503 |
+//!
+//! `GET` and `HEAD` only. The control thread copies the numbers; the text of them, and the kernel's own drops, which have
+//! to be asked for in every pod's namespace, are made on a thread beside the server's, one scrape at a time.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::task;
+
+use crate::kernel_drops::{KernelDrops, Place};
+use crate::metrics::{CONTENT_TYPE, Metrics};
+
+use super::{Call, Health, Visit};
+
+/// The three pages.
+pub(super) fn pages() -> Router<Visit> {
+    let pages = Router::new().route("/metrics", get(metrics)).route("/healthz", get(health));
+    pages.route("/readyz", get(readiness))
+}
+
+/// The same where nothing else is served.
+pub(super) fn alone() -> Router<Visit> {
+    pages().fallback(async || (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"))
+}
+
+/// The kernel's drops, as of the last scrape that asked.
+pub(super) type SharedDrops = Arc<Mutex<KernelDrops>>;
+
+async fn metrics(State(Visit { engine, drops, said }): State<Visit>) -> Response {
+    said.all();
+    let metrics = match engine.ask(Call::Metrics, LOOK_TIMEOUT).await {
+        Ok(metrics) => *metrics,
+        Err(unanswered) => return unwell(unanswered.message()),
+    };
+    let text = task::spawn_blocking(move || with_kernel_drops(metrics, &drops).text());
+    // It is not cancelled; a panic has been reported by its own thread.
+    let Ok(text) = text.await else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
+}
+
+fn with_kernel_drops(mut metrics: Metrics, drops: &Mutex<KernelDrops>) -> Metrics {
+    // What another left behind in a panic is old at worst.
+    let mut drops = drops.lock().unwrap_or_else(PoisonError::into_inner);
+    drops.renew(metrics.ports.iter().map(|port| &port.place), Instant::now(), Place::kernel_dropped);
+    for port in &mut metrics.ports {
+        port.kernel_dropped = drops.at(&port.place);
+    }
+    metrics
+}
+
+async fn health(State(Visit { engine, said, .. }): State<Visit>) -> Response {
+    said.all();
+    match engine.ask(Call::Health, LOOK_TIMEOUT).await {
+        Ok(Health { stalled: None, .. }) => "ok\n".into_response(),
+        Ok(Health { stalled: Some(since), .. }) => unwell(&stalled(since)),
+        Err(unanswered) => unwell(unanswered.message()),
+    }
+}
+
+async fn readiness(State(Visit { engine, said, .. }): State<Visit>) -> Response {
+    said.all();
+    match engine.ask(Call::Health, LOOK_TIMEOUT).await {
+        Ok(Health { forwarding: true, .. }) => "ready\n".into_response(),
+        Ok(Health { stalled: Some(since), .. }) => unwell(&stalled(since)),
+        Ok(Health { stalled: None, .. }) => unwell("the switch is stopping"),
+        Err(unanswered) => unwell(unanswered.message()),
+    }
+}
+
+fn stalled(since: Duration) -> String {
+    format!("the worker has neither turned nor slept for {} seconds", since.as_secs())
+}
+
+fn unwell(why: &str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
+}
+
+/// How long the control thread may be busy with something else, such as an attach.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,40 @@
+//! What the switch logs, and in which form.
+
+use std::os::unix::fs::MetadataExt;
+
+use crate::rig::{Pod, Rig};
+
+#[test]
+fn the_journal_is_recognised_and_spared_what_it_knows_itself() {
+    let mut rig = Rig::stopped("");
+    rig.start();
+    let (plain, socket) = (rig.logged(), rig.client().socket().display().to_string());
+    let ready = format!("podswitch::engine: ready socket={socket}\n");
+    assert!(plain.ends_with(&format!("Z  INFO {ready}")), "{plain}");
+
+    rig.kill();
+    rig.start_with(|command, log| {
+        let log = log.metadata().unwrap();
+        command.env("JOURNAL_STREAM", format!("{}:{}", log.dev(), log.ino()));
+    });
+    assert_eq!(rig.logged().strip_prefix(&plain), Some(format!("<6>{ready}").as_str()));
+    rig.kill();
+    rig.start_with(|command, _| {
+        command.env("JOURNAL_STREAM", "1:1");
+    });
+    assert!(rig.logged().ends_with(&format!("Z  INFO {ready}")), "{}", rig.logged());
+}
+
+#[test]
+fn endpoints_forgotten_by_the_dozen_do_not_flood_the_log() {
+    let mut rig = Rig::new();
+    let pods: Vec<Pod> = (2..14).map(|number| rig.pod(number)).collect();
+    rig.kill();
+    drop(pods);
+    rig.start();
+    rig.client().stop().unwrap();
+    assert!(rig.has_ended());
+    let log = rig.logged();
+    assert_eq!(log.matches("forgotten").count(), 6, "{log}");
+    assert!(log.contains("7 more like this were left out: forgotten"), "{log}");
+}
