@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::{
     Attach, Attached, DeleteRoute, Detach, Detached, Done, DropsView, Error, NeighborView, PortView, Purged, Request,
-    Route, RouteView, Status, wire,
+    Route, RouteView, StartTrace, Status, TraceStarted, TraceView, wire,
 };
 
 /// Speaks to the switch behind one socket.
@@ -88,6 +88,21 @@ impl Client {
     /// The switch in short.
     pub fn status(&self) -> Result<Status, Error> {
         self.call(&Request::Status)
+    }
+
+    /// Begins a trace. Ask it for packets every few moments: the switch ends a trace that nobody asks for.
+    pub fn start_trace(&self, start: StartTrace) -> Result<TraceStarted, Error> {
+        self.call(&Request::StartTrace(start))
+    }
+
+    /// What the trace has seen since it was last asked.
+    pub fn poll_trace(&self, id: u64) -> Result<TraceView, Error> {
+        self.call(&Request::PollTrace(id))
+    }
+
+    /// Ends the trace; the rest of what it has seen.
+    pub fn stop_trace(&self, id: u64) -> Result<TraceView, Error> {
+        self.call(&Request::StopTrace(id))
     }
 
     /// Ends the switch; pods' interfaces stay.

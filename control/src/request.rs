@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Attach, Attached, DeleteRoute, Detach, Detached, DropsView, NeighborView, PortView, Route, RouteView, Status,
+    Attach, Attached, DeleteRoute, Detach, Detached, DropsView, NeighborView, PortView, Route, RouteView, StartTrace,
+    Status, TraceStarted, TraceView,
 };
 
 /// A request.
@@ -27,6 +28,12 @@ pub enum Request {
     Drops,
     /// Describe the switch.
     Status,
+    /// Begin a trace, of which there is one at a time; answered by [`Reply::TraceStarted`].
+    StartTrace(StartTrace),
+    /// Ask the trace of this number for its packets; answered by [`Reply::Trace`].
+    PollTrace(u64),
+    /// End the trace of this number; answered by [`Reply::Trace`] with what was left.
+    StopTrace(u64),
     /// End the switch; pods' interfaces stay for the next start. Answered by [`Reply::Done`] before it ends.
     Stop,
     /// Remove all the switch ever made, then end; answered by [`Reply::Purged`].
@@ -46,6 +53,8 @@ pub enum Reply {
     Neighbors(Vec<NeighborView>),
     Drops(DropsView),
     Status(Status),
+    TraceStarted(TraceStarted),
+    Trace(TraceView),
     Purged(Purged),
 }
 

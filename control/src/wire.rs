@@ -7,6 +7,7 @@
 //! | add a route | `POST /v1/routes` | [`Route`](crate::Route) |
 //! | delete a route | `DELETE /v1/routes?prefix=PREFIX&origin=ORIGIN[&force=true]` | |
 //! | look | `GET /v1/ports`, `routes`, `neighbors`, `drops`, `status` | |
+//! | trace: begin, ask, end | `POST /v1/trace`, `GET /v1/trace?id=ID`, `DELETE /v1/trace?id=ID` | [`StartTrace`](crate::StartTrace) |
 //! | end | `POST /v1/stop`, `POST /v1/purge` | |
 //!
 //! A prefix stands in the query, where its slash needs no escape (RFC 3986, section 3.4); an escaped one is understood
@@ -51,6 +52,9 @@ pub fn encode(request: &Request) -> Message {
         Request::Neighbors => bare("GET", NEIGHBORS),
         Request::Drops => bare("GET", DROPS),
         Request::Status => bare("GET", STATUS),
+        Request::StartTrace(start) => Message { body: json(start), ..bare("POST", TRACE) },
+        Request::PollTrace(id) => bare("GET", &format!("{TRACE}?id={id}")),
+        Request::StopTrace(id) => bare("DELETE", &format!("{TRACE}?id={id}")),
         Request::Stop => bare("POST", STOP),
         Request::Purge => bare("POST", PURGE),
     }
@@ -73,6 +77,9 @@ pub fn decode(method: &str, target: &str, body: &[u8]) -> Result<Request, Refusa
         ("GET", NEIGHBORS) => Request::Neighbors,
         ("GET", DROPS) => Request::Drops,
         ("GET", STATUS) => Request::Status,
+        ("POST", TRACE) => Request::StartTrace(from_json(body)?),
+        ("GET", TRACE) => Request::PollTrace(query.need("id")?),
+        ("DELETE", TRACE) => Request::StopTrace(query.need("id")?),
         ("POST", STOP) => Request::Stop,
         ("POST", PURGE) => Request::Purge,
         _ => match (method, path.strip_prefix(ENDPOINTS).and_then(|rest| rest.strip_prefix('/'))) {
@@ -181,8 +188,8 @@ fn invalid(message: String) -> Refusal {
 
 fn unknown(method: &str, path: &str) -> Refusal {
     Refusal::new(Code::NotFound, format!("there is no {method} {path}")).hint(format!(
-        "there are POST {ENDPOINTS}, {ROUTES}, {STOP}, {PURGE}; DELETE {ENDPOINTS}/NAME, {ROUTES}?prefix=; \
-         GET {PORTS}, {ROUTES}, {NEIGHBORS}, {DROPS}, {STATUS}"
+        "there are POST {ENDPOINTS}, {ROUTES}, {TRACE}, {STOP}, {PURGE}; DELETE {ENDPOINTS}/NAME, {ROUTES}?prefix=, \
+         {TRACE}?id=; GET {PORTS}, {ROUTES}, {NEIGHBORS}, {DROPS}, {STATUS}, {TRACE}?id="
     ))
 }
 
@@ -192,13 +199,14 @@ const PORTS: &str = "/v1/ports";
 const NEIGHBORS: &str = "/v1/neighbors";
 const DROPS: &str = "/v1/drops";
 const STATUS: &str = "/v1/status";
+const TRACE: &str = "/v1/trace";
 const STOP: &str = "/v1/stop";
 const PURGE: &str = "/v1/purge";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Attach, Done, InterfaceName, Origin, Route, RouteTarget};
+    use crate::{Attach, Done, InterfaceName, Origin, Route, RouteTarget, StartTrace};
 
     fn requests() -> Vec<Request> {
         let name: crate::Name = "web-0.x".parse().unwrap();
@@ -226,6 +234,16 @@ mod tests {
             Request::Neighbors,
             Request::Drops,
             Request::Status,
+            Request::StartTrace(StartTrace::default()),
+            Request::StartTrace(StartTrace {
+                port: Some("web-0".to_owned()),
+                filter: Some("tcp and dst 10.1.2.3".parse().unwrap()),
+                dropped: true,
+                count: Some(3),
+                seconds: Some(60),
+            }),
+            Request::PollTrace(7),
+            Request::StopTrace(u64::MAX),
             Request::Stop,
             Request::Purge,
         ]
@@ -261,6 +279,8 @@ mod tests {
             ("DELETE", "/v1/routes?prefix=%2", "", Code::Invalid, "%2"),
             ("DELETE", "/v1/routes?prefix=%ff", "", Code::Invalid, "%ff"),
             ("POST", "/v1/routes", "{", Code::Invalid, "body"),
+            ("POST", "/v1/trace", r#"{"filter":"tcp prt 1"}"#, Code::Invalid, "has 'prt' at character 5"),
+            ("GET", "/v1/trace", "", Code::Invalid, "'id'"),
             ("POST", "/v1/routes", r#"{"prefix":"::/0","target":"host","origin":"cli","x":1}"#, Code::Invalid, "`x`"),
         ] {
             let refusal = decode(method, target, body.as_bytes()).unwrap_err();
