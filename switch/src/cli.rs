@@ -4,6 +4,7 @@
 //! `hint: ...`. Exit codes: 0 done, 1 refused or failed, 2 misused.
 
 mod show;
+mod trace;
 
 use std::error::Error as _;
 use std::io::{self, IsTerminal, Write};
@@ -25,6 +26,7 @@ use crate::purge::{self, Leftover};
 use crate::{doctor, engine, store};
 
 use self::show::{Table, View};
+use self::trace::TraceArgs;
 
 /// Reads the command line, does what it says, and tells how that went.
 pub fn main() -> ExitCode {
@@ -92,6 +94,9 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Show packets, what each stage of the path saw of them and decided.
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(TraceArgs),
     /// Say what this machine gives a switch and what it lacks.
     #[command(after_help = "Example:\n  podswitch doctor --json")]
     Doctor {
@@ -253,6 +258,7 @@ impl Action {
                 Ok(())
             }
             Action::Show { view, json } => print(&view.ask(&client, json)?),
+            Action::Trace(trace) => trace.execute(&client),
             Action::Doctor { host_port, json } => examine(&host_port, json),
             Action::Stop => {
                 client.stop()?;
@@ -410,3 +416,12 @@ const SHOW_EXAMPLES: &str = "\
 Examples:
   podswitch show ports
   podswitch show drops --json";
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  podswitch trace --port web-0
+  podswitch trace --filter 'tcp and dst 10.1.2.3' --count 10
+  podswitch trace --dropped --seconds 60 --json
+
+A filter is made of ip, ip6, arp, icmp, icmp6, tcp, udp, sctp; [src|dst] [host] ADDRESS; [src|dst] net PREFIX;
+[tcp|udp|sctp] [src|dst] port N, portrange A-B; less N, greater N; and, or, not and parentheses.
+It is held against packets as they come in. Ctrl-C ends the trace; nothing is traced while nobody looks.";

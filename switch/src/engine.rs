@@ -15,6 +15,7 @@
 
 pub mod slow_side;
 mod tables;
+mod trace;
 mod views;
 
 use std::io;
@@ -43,6 +44,7 @@ use crate::world::{BLACKHOLE, HOST, UNREACHABLE, hop_of};
 
 use self::slow_side::SlowSide;
 use self::tables::Tables;
+use self::trace::Traces;
 use self::views::Totals;
 
 /// Why a switch did not start, or ended.
@@ -107,6 +109,7 @@ pub fn run(config: Config) -> Result<(), Error> {
         config,
         store,
         tables,
+        traces: Traces::default(),
         departed: Totals::default(),
         started: Instant::now(),
         ending: false,
@@ -133,6 +136,7 @@ struct Engine {
     store: Store,
     tables: Tables,
     slow: SlowSide,
+    traces: Traces,
     departed: Totals,
     started: Instant,
     ending: bool,
@@ -151,6 +155,7 @@ impl Engine {
                 self.ending = true;
             }
             self.serve_slow_path();
+            self.end_forsaken_trace();
             while let Ok(call) = calls.try_recv() {
                 let reply = self.call(call.request);
                 // A client that has gone does not want its answer.
@@ -182,6 +187,9 @@ impl Engine {
             Request::Neighbors => Ok(Reply::Neighbors(views::neighbors(self))),
             Request::Drops => Ok(Reply::Drops(views::drops(self))),
             Request::Status => Ok(Reply::Status(views::status(self))),
+            Request::StartTrace(start) => self.start_trace(start).map(Reply::TraceStarted),
+            Request::PollTrace(id) => self.poll_trace(id).map(Reply::Trace),
+            Request::StopTrace(id) => self.stop_trace(id).map(Reply::Trace),
             Request::Stop => {
                 self.ending = true;
                 Ok(Reply::Done(Done {}))
@@ -418,7 +426,7 @@ fn pod_port(endpoint: &Endpoint, tap: Tap, config: &Config) -> Result<Port, host
 }
 
 /// SIGTERM and SIGINT as something to read, in every thread started after this.
-fn block_signals() -> io::Result<SignalFd> {
+pub(crate) fn block_signals() -> io::Result<SignalFd> {
     let mut set = SigSet::empty();
     set.add(Signal::SIGTERM);
     set.add(Signal::SIGINT);

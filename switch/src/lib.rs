@@ -19,6 +19,7 @@ pub mod server;
 pub mod slow;
 pub mod state;
 pub mod store;
+pub mod tracer;
 pub mod urgency;
 pub mod wire;
 pub mod worker;

@@ -60,10 +60,14 @@ pub enum Tally {
     SmallSlotsLowest,
     /// Fewest big slots that ever were free.
     BigSlotsLowest,
+    /// Packets that traces wanted.
+    Traced,
+    /// Those of them whose record found no room.
+    TracesMissed,
 }
 
 /// A worker's counters, shared with whoever shows them.
-pub type Tallies = Arc<Counters<6>>;
+pub type Tallies = Arc<Counters<8>>;
 
 /// The thread's state. [`Worker::run`] is its life.
 pub struct Worker {
@@ -232,6 +236,8 @@ impl Worker {
         self.tallies.set(Tally::SmallSlotsLowest as usize, small as u64);
         self.tallies.set(Tally::BigSlotsLowest as usize, big as u64);
         self.tallies.set(Tally::ReturnsEvicted as usize, self.lane.returns.evicted);
+        self.tallies.set(Tally::Traced as usize, self.lane.tracer.matched);
+        self.tallies.set(Tally::TracesMissed as usize, self.lane.tracer.missed);
     }
 
     fn may_sleep(&self, idle_since: Instant) -> bool {

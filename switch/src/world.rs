@@ -19,6 +19,7 @@ use route_table::{Fib, NextHop};
 use crate::config::Node;
 use crate::port::Port;
 use crate::state::{GATEWAY_V4, GATEWAY_V6};
+use crate::tracer::Trace;
 
 /// The tables of one turn.
 #[derive(Clone)]
@@ -29,6 +30,8 @@ pub struct World {
     pub adjacencies: Vec<Adjacency>,
     /// Destination address to next-hop number.
     pub fib: Fib,
+    /// What is to be seen of the packets, while somebody looks.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// Where packets of one next hop go and what they look like then.
@@ -102,7 +105,7 @@ impl World {
     pub fn new(host: Port, fib: Fib) -> World {
         let mut adjacencies = FIXED.to_vec();
         adjacencies[HOST.index()] = Adjacency::to(&host);
-        World { ports: vec![Some(Arc::new(host))], adjacencies, fib }
+        World { ports: vec![Some(Arc::new(host))], adjacencies, fib, trace: None }
     }
 
     /// Makes a port and the adjacency of its station known.

@@ -22,6 +22,7 @@ use route_table::{NextHop, RouteTable};
 use crate::config::Config;
 use crate::lane::SlowEnds;
 use crate::port::Port;
+use crate::tracer::Trace;
 use crate::worker::{Waiting, Worker, WorkerEnds};
 use crate::world::{World, fixed_routes, hop_of};
 
@@ -115,6 +116,11 @@ impl Tables {
             }
         }
         self.settle();
+    }
+
+    /// Has packets traced, or no longer.
+    pub(super) fn set_trace(&mut self, trace: Option<Arc<Trace>>) {
+        self.publish(World { trace, ..self.world().clone() });
     }
 
     /// Waits until every answer of the slow path has been read, for whatever port it was. A number may then be given to
