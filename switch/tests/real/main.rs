@@ -14,5 +14,6 @@ mod refusals;
 mod rig;
 mod routes;
 mod services;
+mod trace;
 mod traffic;
 mod unprivileged;
