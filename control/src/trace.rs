@@ -180,10 +180,18 @@ pub enum Decision {
     Rewritten { ttl: u8, source_mac: Mac, destination_mac: Mac },
     /// Written to the port.
     Sent { port: PortLabel, form: Form, frames: u32 },
-    /// Dropped, for a reason of `podswitch show drops`.
-    Dropped { reason: String },
-    /// Handed to the slow path.
-    Punted { why: String },
+    /// Dropped, for a reason of `podswitch show drops`; by route, as this adjacency says.
+    Dropped {
+        reason: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        adjacency: Option<u16>,
+    },
+    /// Handed to the slow path; by route, as this adjacency says.
+    Punted {
+        why: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        adjacency: Option<u16>,
+    },
 }
 
 words! {

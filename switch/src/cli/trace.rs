@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use control::{
-    Client, Decision, Filter, Form, Headers, PortLabel, Stage, StageTrace, StartTrace, TraceEnd, TraceView,
-    TracedPacket,
+    Client, Decision, Filter, Form, Headers, PortLabel, StageTrace, StartTrace, TraceEnd, TraceView, TracedPacket,
 };
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -119,7 +118,7 @@ fn text(packet: &TracedPacket) -> String {
         time.as_secs(),
         time.subsec_micros(),
         name(&packet.from, "slow path"),
-        name(&packet.to, "?"),
+        name(&packet.to, "-"),
         summary(&packet.headers),
         packet.length
     );
@@ -131,7 +130,7 @@ fn text(packet: &TracedPacket) -> String {
     }
     text.push('\n');
     for StageTrace { stage, decision } in &packet.stages {
-        text += &format!("    {stage:8} {}\n", told(*stage, decision));
+        text += &format!("    {stage:8} {}\n", told(packet, decision));
     }
     text
 }
@@ -166,11 +165,14 @@ fn summary(headers: &Headers) -> String {
     text
 }
 
-fn told(stage: Stage, decision: &Decision) -> String {
+fn told(packet: &TracedPacket, decision: &Decision) -> String {
+    let by = |adjacency: &Option<u16>| adjacency.map_or_else(String::new, |number| format!(", by adjacency {number}"));
     match decision {
         Decision::Parsed { protocol, fragment, length, .. } => {
             let fragment = if *fragment { ", a fragment" } else { "" };
-            format!("{}{fragment}, {length} bytes without padding", protocol_name(*protocol))
+            let padding = packet.length.saturating_sub(*length);
+            let padding = if padding > 0 { format!(", {padding} bytes of padding") } else { String::new() };
+            format!("{}{fragment}{padding}", protocol_name(*protocol))
         }
         Decision::Allowed { host: true } => "the host may send from any address".to_owned(),
         Decision::Allowed { host: false } => "its own address".to_owned(),
@@ -182,9 +184,8 @@ fn told(stage: Stage, decision: &Decision) -> String {
             format!("TTL {ttl}, from {source_mac} to {destination_mac}")
         }
         Decision::Sent { port, form, frames } => format!("port {} {}{}", port.index, port.name, formed(*form, *frames)),
-        Decision::Dropped { reason } if stage == Stage::Depart => format!("DROPPED at last: {reason}"),
-        Decision::Dropped { reason } => format!("DROPPED: {reason}"),
-        Decision::Punted { why } => format!("to the slow path: {why}"),
+        Decision::Dropped { reason, adjacency } => format!("DROPPED: {reason}{}", by(adjacency)),
+        Decision::Punted { why, adjacency } => format!("to the slow path: {why}{}", by(adjacency)),
     }
 }
 

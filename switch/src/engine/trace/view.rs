@@ -73,7 +73,8 @@ fn stages(record: &Record, world: &World) -> Vec<StageTrace> {
     let came_by: &[Stage] = if record.from.is_some() { Stage::ALL } else { &of_answers };
     let mut stages = Vec::with_capacity(came_by.len());
     for &stage in came_by {
-        let let_go = record.left.filter(|(by, _)| *by == stage).and_then(|(_, exit)| left(exit));
+        let adjacency = record.routed.filter(|_| stage == Stage::Route).map(|routed| routed.number);
+        let let_go = record.left.filter(|(by, _)| *by == stage).and_then(|(_, exit)| left(exit, adjacency));
         let ended = let_go.is_some();
         let decision = let_go.or_else(|| passed(stage, record, world));
         stages.extend(decision.map(|decision| StageTrace { stage, decision }));
@@ -84,14 +85,14 @@ fn stages(record: &Record, world: &World) -> Vec<StageTrace> {
     // The slow path had no room.
     if let Some((_, exit)) = record.left.filter(|(_, exit)| *exit != record.settled) {
         debug_assert!(exit.why().is_some(), "only a punt is settled otherwise");
-        stages.extend(left(record.settled).map(|decision| StageTrace { stage: Stage::Depart, decision }));
+        stages.extend(left(record.settled, None).map(|decision| StageTrace { stage: Stage::Depart, decision }));
     }
     stages
 }
 
-fn left(exit: Exit) -> Option<Decision> {
-    let dropped = exit.reason().map(|reason| Decision::Dropped { reason: reason.name().to_owned() });
-    dropped.or_else(|| exit.why().map(|why| Decision::Punted { why: why.name().to_owned() }))
+fn left(exit: Exit, adjacency: Option<u16>) -> Option<Decision> {
+    let dropped = exit.reason().map(|reason| Decision::Dropped { reason: reason.name().to_owned(), adjacency });
+    dropped.or_else(|| exit.why().map(|why| Decision::Punted { why: why.name().to_owned(), adjacency }))
 }
 
 /// What a stage decided about a packet that it did not let go.
@@ -131,3 +132,44 @@ const TCP_FLAGS: &[(u16, char)] = &[
     (tcp_flag::ECE, 'E'),
     (tcp_flag::CWR, 'W'),
 ];
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn tcp_flags_have_the_letters_of_tcpdump() {
+        assert_eq!(letters(tcp_flag::SYN), "S");
+        assert_eq!(letters(tcp_flag::SYN | tcp_flag::ACK), "S.");
+        assert_eq!(letters(tcp_flag::FIN | tcp_flag::PSH | tcp_flag::ACK), "FP.");
+        assert_eq!(letters(0xfff).len(), TCP_FLAGS.len());
+    }
+
+    #[test]
+    fn headers_are_named_one_by_one() {
+        let mut frame = Vec::new();
+        let step = PacketBuilder::ethernet2([2; 6], [4; 6]).ipv6([0xfd; 16], [0xfe; 16], 9);
+        step.tcp(43_122, 80, 1, 2).syn().write(&mut frame, &[0; 200]).unwrap();
+        let seen = headers(&frame[..128]);
+        assert_eq!((seen.source_mac.0, seen.destination_mac.0, seen.ethertype), ([2; 6], [4; 6], 0x86dd));
+        assert_eq!((seen.source, seen.destination), (Some([0xfd; 16].into()), Some([0xfe; 16].into())));
+        assert_eq!((seen.ttl, seen.protocol, seen.fragment), (Some(9), Some(6), false));
+        assert_eq!((seen.source_port, seen.destination_port), (Some(43_122), Some(80)));
+        assert_eq!((seen.tcp_flags.as_deref(), seen.icmp, seen.arp_operation), (Some("S"), None, None));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_headers_or_none(kind in 0..4_usize, mut frame in prop::collection::vec(any::<u8>(), 0..128)) {
+            if let Some(ethertype) = frame.get_mut(12..14) {
+                ethertype.copy_from_slice(&[[8, 0], [0x86, 0xdd], [8, 6], [0, 1]][kind]);
+            }
+            let seen = headers(&frame);
+            prop_assert_eq!(seen.source.is_some(), seen.destination.is_some());
+            prop_assert!(seen.source.is_none() || seen.ethertype != 0);
+        }
+    }
+}
