@@ -9,8 +9,8 @@
 //!   begin   parse saw   leaving saw   route saw   rewrite saw   answers begin_answers   depart end --> ring --> control
 //! ```
 //!
-//! What the columns do not say is told here by the stage that knows: [`Tracer::followed_return`] by route,
-//! [`Tracer::formed`] by depart. Nothing allocates; a traced turn reads the clock once. Limits: [`START_LEN`] bytes of a
+//! What the columns do not say is told here by the stage that knows: `followed_return` by route,
+//! `formed` by depart. Nothing allocates; a traced turn reads the clock once. Limits: [`START_LEN`] bytes of a
 //! frame, [`RECORDS`] records on their way to the control thread; what finds no room is counted as missed.
 
 mod headers;
