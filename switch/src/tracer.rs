@@ -9,9 +9,9 @@
 //!   begin   parse saw   leaving saw   route saw   rewrite saw   answers begin_answers   depart end --> ring --> control
 //! ```
 //!
-//! What the columns do not say is told here by the stage that knows: `followed_return` by route,
-//! `formed` by depart. Nothing allocates; a traced turn reads the clock once. Limits: [`START_LEN`] bytes of a
-//! frame, [`RECORDS`] records on their way to the control thread; what finds no room is counted as missed.
+//! What the columns do not say is told here by the stage that knows: `followed_return` by route, `formed` by depart.
+//! Nothing allocates; a traced turn reads the clock once. Limits: [`START_LEN`] bytes of a frame, [`RECORDS`] records on
+//! their way to the control thread; what finds no room is counted as missed.
 
 mod headers;
 mod matching;
@@ -57,6 +57,7 @@ pub struct Record {
     /// What came beside it.
     pub offload: Offload,
     start: [u8; START_LEN],
+    by_return: bool,
     /// What parse found, for those it let pass.
     pub parsed: Parsed,
     /// What route found, for those that came to it.
@@ -142,6 +143,7 @@ impl Record {
             length: burst.length[row],
             offload: Offload::parse(header).unwrap_or_default(),
             start,
+            by_return: false,
             parsed: Parsed::default(),
             routed: None,
             rewritten: None,
@@ -157,7 +159,7 @@ impl Record {
         }
         let row = usize::from(self.row);
         if stage == Stage::Route {
-            let (number, by_return) = (burst.adjacency[row], self.routed.is_some_and(|routed| routed.by_return));
+            let (number, by_return) = (burst.adjacency[row], self.by_return);
             let adjacency = world.adjacencies.get(usize::from(number)).unwrap_or(&world.adjacencies[0]);
             self.routed = Some(Routed { number, adjacency: *adjacency, by_return });
         }
@@ -244,8 +246,7 @@ impl Tracer {
     #[inline]
     pub(crate) fn followed_return(&mut self, row: usize) {
         if let Some(record) = self.record(row) {
-            let adjacency = Adjacency::of(Hop::Forward);
-            record.routed = Some(Routed { number: 0, adjacency, by_return: true });
+            record.by_return = true;
         }
     }
 
