@@ -18,7 +18,8 @@ use tokio::time::timeout;
 
 use crate::{
     AdjacencyView, Attach, Attached, ConfigView, DeleteRoute, Detach, Detached, Done, DropsView, EndpointView, Error,
-    NeighborView, PortView, Purged, Request, ReturnsView, Route, RouteView, Status, WorkerView, WorldsView, wire,
+    NeighborView, PortView, Purged, Request, ReturnsView, Route, RouteView, StartTrace, Status, TraceStarted,
+    TraceView, WorkerView, WorldsView, wire,
 };
 
 /// Speaks to the switch behind one socket.
@@ -118,6 +119,21 @@ impl Client {
     /// The settings in force.
     pub fn config(&self) -> Result<ConfigView, Error> {
         self.call(&Request::Config)
+    }
+
+    /// Begins a trace. Ask it for packets every few moments: the switch ends a trace that nobody asks for.
+    pub fn start_trace(&self, start: StartTrace) -> Result<TraceStarted, Error> {
+        self.call(&Request::StartTrace(start))
+    }
+
+    /// What the trace has seen since it was last asked.
+    pub fn poll_trace(&self, id: u64) -> Result<TraceView, Error> {
+        self.call(&Request::PollTrace(id))
+    }
+
+    /// Ends the trace; the rest of what it has seen.
+    pub fn stop_trace(&self, id: u64) -> Result<TraceView, Error> {
+        self.call(&Request::StopTrace(id))
     }
 
     /// Ends the switch; pods' interfaces stay.

@@ -27,6 +27,8 @@ pub enum ParseError {
     Mtu { text: String },
     #[error("'{text}' is no route target: write endpoint:NAME, host, unreachable or blackhole")]
     Target { text: String },
+    #[error("the filter {found} at character {at} where it needs {needs}")]
+    Filter { found: String, at: usize, needs: String },
     #[error("'{text}' is no {what}: write {}", allowed.join(", "))]
     Word { what: &'static str, text: String, allowed: &'static [&'static str] },
 }

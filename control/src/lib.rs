@@ -18,21 +18,28 @@
 mod client;
 mod endpoint;
 mod error;
+mod filter;
 mod name;
 mod refusal;
 mod request;
 mod route;
 mod text;
+mod trace;
 mod view;
 pub mod wire;
 
 pub use client::Client;
 pub use endpoint::{Ability, Attach, Attached, Detach, Detached, Mtu, PodAddress, unroutable};
 pub use error::{Error, ParseError};
+pub use filter::{Expression, Filter, Protocol, Side, TERMS_MAX, Transport};
 pub use name::{InterfaceName, Name, NetnsPath, Origin, Poll};
 pub use refusal::{Code, Refusal};
 pub use request::{Done, Purged, Reply, Request};
 pub use route::{DeleteRoute, Route, RouteTarget};
+pub use trace::{
+    Decision, Form, Headers, PortLabel, Stage, StageTrace, StartTrace, SuperFrame, TraceEnd, TraceStarted, TraceView,
+    TracedPacket,
+};
 pub use view::{
     AdjacencyView, ConfigView, DropsView, EndpointView, LinkView, NeighborState, NeighborView, Percentiles, PortKind,
     PortView, ReturnsView, RouteView, Status, Traffic, Usage, WorkerView, WorldsView,

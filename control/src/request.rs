@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AdjacencyView, Attach, Attached, ConfigView, DeleteRoute, Detach, Detached, DropsView, EndpointView, NeighborView,
-    PortView, ReturnsView, Route, RouteView, Status, WorkerView, WorldsView,
+    PortView, ReturnsView, Route, RouteView, StartTrace, Status, TraceStarted, TraceView, WorkerView, WorldsView,
 };
 
 /// A request.
@@ -40,6 +40,12 @@ pub enum Request {
     Returns,
     /// Tell the settings in force.
     Config,
+    /// Begin a trace, of which there is one at a time; answered by [`Reply::TraceStarted`].
+    StartTrace(StartTrace),
+    /// Ask the trace of this number for its packets; answered by [`Reply::Trace`].
+    PollTrace(u64),
+    /// End the trace of this number; answered by [`Reply::Trace`] with what was left.
+    StopTrace(u64),
     /// End the switch; pods' interfaces stay for the next start. Answered by [`Reply::Done`] before it ends.
     Stop,
     /// Remove all the switch ever made, then end; answered by [`Reply::Purged`].
@@ -65,6 +71,8 @@ pub enum Reply {
     Endpoints(Vec<EndpointView>),
     Returns(Vec<ReturnsView>),
     Config(Box<ConfigView>),
+    TraceStarted(TraceStarted),
+    Trace(TraceView),
     Purged(Purged),
 }
 

@@ -7,6 +7,7 @@
 //! | add a route | `POST /v1/routes` | [`Route`](crate::Route) |
 //! | delete a route | `DELETE /v1/routes?prefix=PREFIX&origin=ORIGIN[&force=true]` | |
 //! | look | `GET /v1/ports`, `routes`, `neighbors`, `drops`, `status`, `workers`, `adjacencies`, `worlds`, `endpoints`, `returns`, `config` | |
+//! | trace: begin, ask, end | `POST /v1/trace`, `GET /v1/trace?id=ID`, `DELETE /v1/trace?id=ID` | [`StartTrace`](crate::StartTrace) |
 //! | end | `POST /v1/stop`, `POST /v1/purge` | |
 //! | describe all this | `GET /v1/openapi.json` | |
 //!
@@ -55,6 +56,9 @@ pub const PATHS: &[(&str, &str)] = &[
     ("GET", ENDPOINTS),
     ("GET", RETURNS),
     ("GET", CONFIG),
+    ("POST", TRACE),
+    ("GET", TRACE),
+    ("DELETE", TRACE),
     ("POST", STOP),
     ("POST", PURGE),
     ("GET", OPENAPI),
@@ -89,6 +93,9 @@ pub fn encode(request: &Request) -> Message {
         Request::Endpoints => bare("GET", ENDPOINTS),
         Request::Returns => bare("GET", RETURNS),
         Request::Config => bare("GET", CONFIG),
+        Request::StartTrace(start) => Message { body: json(start), ..bare("POST", TRACE) },
+        Request::PollTrace(id) => bare("GET", &format!("{TRACE}?id={id}")),
+        Request::StopTrace(id) => bare("DELETE", &format!("{TRACE}?id={id}")),
         Request::Stop => bare("POST", STOP),
         Request::Purge => bare("POST", PURGE),
     }
@@ -120,6 +127,9 @@ pub fn decode(method: &str, target: &str, body: &[u8]) -> Result<Request, Refusa
         ("GET", ENDPOINTS) => Request::Endpoints,
         ("GET", RETURNS) => Request::Returns,
         ("GET", CONFIG) => Request::Config,
+        ("POST", TRACE) => Request::StartTrace(from_json(body)?),
+        ("GET", TRACE) => Request::PollTrace(query.need("id")?),
+        ("DELETE", TRACE) => Request::StopTrace(query.need("id")?),
         ("POST", STOP) => Request::Stop,
         ("POST", PURGE) => Request::Purge,
         _ => match (method, path.strip_prefix(ENDPOINTS).and_then(|rest| rest.strip_prefix('/'))) {
@@ -248,13 +258,14 @@ const ADJACENCIES: &str = "/v1/adjacencies";
 const WORLDS: &str = "/v1/worlds";
 const RETURNS: &str = "/v1/returns";
 const CONFIG: &str = "/v1/config";
+const TRACE: &str = "/v1/trace";
 const STOP: &str = "/v1/stop";
 const PURGE: &str = "/v1/purge";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Attach, Done, InterfaceName, Origin, Route, RouteTarget};
+    use crate::{Attach, Done, InterfaceName, Origin, Route, RouteTarget, StartTrace};
 
     fn requests() -> Vec<Request> {
         let name: crate::Name = "web-0.x".parse().unwrap();
@@ -288,6 +299,16 @@ mod tests {
             Request::Endpoints,
             Request::Returns,
             Request::Config,
+            Request::StartTrace(StartTrace::default()),
+            Request::StartTrace(StartTrace {
+                port: Some("web-0".to_owned()),
+                filter: Some("tcp and dst 10.1.2.3".parse().unwrap()),
+                dropped: true,
+                count: Some(3),
+                seconds: Some(60),
+            }),
+            Request::PollTrace(7),
+            Request::StopTrace(u64::MAX),
             Request::Stop,
             Request::Purge,
         ]
@@ -323,6 +344,8 @@ mod tests {
             ("DELETE", "/v1/routes?prefix=%2", "", Code::Invalid, "%2"),
             ("DELETE", "/v1/routes?prefix=%ff", "", Code::Invalid, "%ff"),
             ("POST", "/v1/routes", "{", Code::Invalid, "body"),
+            ("POST", "/v1/trace", r#"{"filter":"tcp prt 1"}"#, Code::Invalid, "has 'prt' at character 5"),
+            ("GET", "/v1/trace", "", Code::Invalid, "'id'"),
             ("POST", "/v1/routes", r#"{"prefix":"::/0","target":"host","origin":"cli","x":1}"#, Code::Invalid, "`x`"),
         ] {
             let refusal = decode(method, target, body.as_bytes()).unwrap_err();

@@ -25,14 +25,20 @@ function __fish_podswitch_using_subcommand
 end
 
 complete -c podswitch -n "__fish_podswitch_needs_command" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_needs_command" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_needs_command" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_needs_command" -s h -l help -d 'Print help'
 complete -c podswitch -n "__fish_podswitch_needs_command" -s V -l version -d 'Print version'
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "run" -d 'Run a switch until it is stopped'
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "attach" -d 'Join a pod\'s namespace to the switch'
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "detach" -d 'Take a pod off, and the routes to it'
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "route" -d 'Add and delete routes'
-complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "show" -d 'Show ports, routes, neighbours, counters or the switch itself'
+complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "show" -d 'Show ports, routes, endpoints, counters or the switch itself'
+complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "trace" -d 'Show packets, what each stage of the path saw of them and decided'
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "doctor" -d 'Say what this machine gives a switch and what it lacks'
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "stop" -d 'End the switch; pods\' interfaces and routes stay for the next start'
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "purge" -d 'Remove all a switch ever made, whether it runs or is dead'
@@ -50,8 +56,15 @@ complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l spin-us -d '
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l worker-cpu -d 'CPU to which the worker is bound [default: the last it may use]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l strict-mac -d 'Drop pods\' frames that carry another Ethernet address than their own' -r -f -a "true\t''
 false\t''"
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l sweep-seconds -d 'Seconds an endpoint may outlive its namespace before it is detached [default: 10]' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l metrics-address -d 'Where metrics and health are served over TCP too, on loopback, such as 127.0.0.1:9470 [default: nowhere]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -s h -l help -d 'Print help'
 complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l netns -d 'The pod\'s namespace: a path, or a name of `ip netns`' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l ifname -d 'The interface to make there' -r
@@ -59,66 +72,137 @@ complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l address -
 complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l mtu -d 'MTU of the interface [default: the switch\'s]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l mac -d 'Ethernet address of the interface [default: made from the first address]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l json -d 'Print JSON'
 complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -s h -l help -d 'Print help'
 complete -c podswitch -n "__fish_podswitch_using_subcommand detach" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_using_subcommand detach" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand detach" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand detach" -l force -d 'Also if another origin made it or has routes to it'
 complete -c podswitch -n "__fish_podswitch_using_subcommand detach" -s h -l help -d 'Print help'
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and not __fish_seen_subcommand_from add del help" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_using_subcommand route; and not __fish_seen_subcommand_from add del help" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand route; and not __fish_seen_subcommand_from add del help" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and not __fish_seen_subcommand_from add del help" -s h -l help -d 'Print help'
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and not __fish_seen_subcommand_from add del help" -f -a "add" -d 'Add a route, or change the target of one added here before'
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and not __fish_seen_subcommand_from add del help" -f -a "del" -d 'Delete a route'
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and not __fish_seen_subcommand_from add del help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from add" -l to -d 'Where their packets go: endpoint:NAME, host, unreachable or blackhole' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from add" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from add" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from add" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from del" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from del" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from del" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from del" -l force -d 'Also if another origin asked for it'
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from del" -s h -l help -d 'Print help'
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from help" -f -a "add" -d 'Add a route, or change the target of one added here before'
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from help" -f -a "del" -d 'Delete a route'
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c podswitch -n "__fish_podswitch_using_subcommand show" -l watch -d 'Of ports: show rates again and again, every so many seconds [default: 2]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand show" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_using_subcommand show" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand show" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand show" -l json -d 'Print JSON'
 complete -c podswitch -n "__fish_podswitch_using_subcommand show" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c podswitch -n "__fish_podswitch_using_subcommand trace" -l port -d 'Only packets that enter or depart by this port' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand trace" -l filter -d 'Only packets that come in like this, in the language of pcap-filter(7)' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand trace" -l count -d 'End after this many packets' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand trace" -l seconds -d 'End after this long; an hour at most' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand trace" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
+complete -c podswitch -n "__fish_podswitch_using_subcommand trace" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c podswitch -n "__fish_podswitch_using_subcommand trace" -l dropped -d 'Only packets that are dropped'
+complete -c podswitch -n "__fish_podswitch_using_subcommand trace" -l json -d 'Print JSON, a line for each packet'
+complete -c podswitch -n "__fish_podswitch_using_subcommand trace" -s h -l help -d 'Print help'
 complete -c podswitch -n "__fish_podswitch_using_subcommand doctor" -l host-port -d 'The switch\'s interface on the host' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand doctor" -l state-dir -l state -d 'Where the switch keeps, or would keep, what it was asked for' -r -F
 complete -c podswitch -n "__fish_podswitch_using_subcommand doctor" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_using_subcommand doctor" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand doctor" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand doctor" -l json -d 'Print JSON'
 complete -c podswitch -n "__fish_podswitch_using_subcommand doctor" -s h -l help -d 'Print help'
 complete -c podswitch -n "__fish_podswitch_using_subcommand stop" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_using_subcommand stop" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand stop" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand stop" -s h -l help -d 'Print help'
 complete -c podswitch -n "__fish_podswitch_using_subcommand purge" -l config -d 'Configuration file of the switch' -r -F
 complete -c podswitch -n "__fish_podswitch_using_subcommand purge" -l state-dir -l state -d 'Where the switch keeps what it was asked for [default: /run/podswitch]' -r -F
 complete -c podswitch -n "__fish_podswitch_using_subcommand purge" -l host-port -d 'The switch\'s interface on the host [default: podswitch0]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand purge" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_using_subcommand purge" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand purge" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand purge" -l yes -d 'Do not ask'
 complete -c podswitch -n "__fish_podswitch_using_subcommand purge" -s h -l help -d 'Print help'
 complete -c podswitch -n "__fish_podswitch_using_subcommand completions" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_using_subcommand completions" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand completions" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand completions" -s h -l help -d 'Print help'
 complete -c podswitch -n "__fish_podswitch_using_subcommand man" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
-complete -c podswitch -n "__fish_podswitch_using_subcommand man" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand man" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand man" -s h -l help -d 'Print help'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show doctor stop purge completions man help" -f -a "run" -d 'Run a switch until it is stopped'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show doctor stop purge completions man help" -f -a "attach" -d 'Join a pod\'s namespace to the switch'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show doctor stop purge completions man help" -f -a "detach" -d 'Take a pod off, and the routes to it'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show doctor stop purge completions man help" -f -a "route" -d 'Add and delete routes'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show doctor stop purge completions man help" -f -a "show" -d 'Show ports, routes, neighbours, counters or the switch itself'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show doctor stop purge completions man help" -f -a "doctor" -d 'Say what this machine gives a switch and what it lacks'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show doctor stop purge completions man help" -f -a "stop" -d 'End the switch; pods\' interfaces and routes stay for the next start'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show doctor stop purge completions man help" -f -a "purge" -d 'Remove all a switch ever made, whether it runs or is dead'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show doctor stop purge completions man help" -f -a "completions" -d 'Print completions for a shell'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show doctor stop purge completions man help" -f -a "man" -d 'Write the manual pages into a directory'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show doctor stop purge completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "run" -d 'Run a switch until it is stopped'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "attach" -d 'Join a pod\'s namespace to the switch'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "detach" -d 'Take a pod off, and the routes to it'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "route" -d 'Add and delete routes'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "show" -d 'Show ports, routes, endpoints, counters or the switch itself'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "trace" -d 'Show packets, what each stage of the path saw of them and decided'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "doctor" -d 'Say what this machine gives a switch and what it lacks'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "stop" -d 'End the switch; pods\' interfaces and routes stay for the next start'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "purge" -d 'Remove all a switch ever made, whether it runs or is dead'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "completions" -d 'Print completions for a shell'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "man" -d 'Write the manual pages into a directory'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c podswitch -n "__fish_podswitch_using_subcommand help; and __fish_seen_subcommand_from route" -f -a "add" -d 'Add a route, or change the target of one added here before'
 complete -c podswitch -n "__fish_podswitch_using_subcommand help; and __fish_seen_subcommand_from route" -f -a "del" -d 'Delete a route'

@@ -4,6 +4,7 @@
 //! `hint: ...`. Exit codes: 0 done, 1 refused or failed, 2 misused.
 
 mod show;
+mod trace;
 
 use std::error::Error as _;
 use std::io::{self, IsTerminal, Write};
@@ -28,6 +29,7 @@ use crate::purge::{self, Leftover};
 use crate::{doctor, engine, log, privilege, store};
 
 use self::show::{Table, View, watch};
+use self::trace::TraceArgs;
 
 /// Reads the command line, does what it says, and tells how that went.
 pub fn main() -> ExitCode {
@@ -100,6 +102,9 @@ enum Action {
             value_parser = clap::value_parser!(u16).range(1..), conflicts_with = "json")]
         watch: Option<u16>,
     },
+    /// Show packets, what each stage of the path saw of them and decided.
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(TraceArgs),
     /// Say what this machine gives a switch and what it lacks.
     #[command(after_help = "Example:\n  podswitch doctor --json")]
     Doctor {
@@ -273,6 +278,7 @@ impl Action {
             Action::Show { view: View::Ports, watch: Some(seconds), .. } => watch::ports(&client, seconds),
             Action::Show { watch: Some(_), .. } => Err(Error::Unwatchable),
             Action::Show { view, json, .. } => print(&view.ask(&client, json)?),
+            Action::Trace(trace) => trace.execute(&client),
             Action::Doctor { host_port, state_dir, json } => {
                 let socket = global.socket.clone().unwrap_or_else(|| state_dir.join(config::SOCKET));
                 examine(&doctor::Place { host_port, state_dir, client: Client::new(socket) }, json)
@@ -468,3 +474,12 @@ Examples:
   podswitch show ports --watch=5
   podswitch show drops --json
   podswitch show config";
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  podswitch trace --port web-0
+  podswitch trace --filter 'tcp and dst 10.1.2.3' --count 10
+  podswitch trace --dropped --seconds 60 --json
+
+A filter is made of ip, ip6, arp, icmp, icmp6, tcp, udp, sctp; [src|dst] [host] ADDRESS; [src|dst] net PREFIX;
+[tcp|udp|sctp] [src|dst] port N, portrange A-B; less N, greater N; and, or, not and parentheses.
+It is held against packets as they come in. Ctrl-C ends the trace; nothing is traced while nobody looks.";

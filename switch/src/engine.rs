@@ -23,6 +23,7 @@ pub mod slow_side;
 mod sweep;
 mod tables;
 mod takeover;
+mod trace;
 mod views;
 
 use std::io;
@@ -50,6 +51,7 @@ pub(crate) use self::endpoints::netns_id;
 use self::pulse::Pulse;
 use self::slow_side::SlowSide;
 use self::tables::Tables;
+use self::trace::Traces;
 
 /// Why a switch did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +138,7 @@ struct Engine {
     store: Store,
     tables: Tables,
     slow: SlowSide,
+    traces: Traces,
     /// What was counted at ports that left, so that the switch's totals never go back.
     departed: Counted,
     /// Endpoints detached because their namespace was gone.
@@ -158,6 +161,7 @@ impl Engine {
             state,
             store,
             tables,
+            traces: Traces::default(),
             departed: Counted::default(),
             swept: 0,
             pulse: Pulse::new(now),
@@ -181,6 +185,7 @@ impl Engine {
             }
             self.serve_slow_path();
             self.pulse.feel(&self.tables.worker.tallies, Instant::now());
+            self.end_forsaken_trace();
             while let Ok(call) = calls.try_recv() {
                 self.answer(call);
             }
@@ -230,6 +235,9 @@ impl Engine {
             Request::Endpoints => Ok(Reply::Endpoints(inside::endpoints(self))),
             Request::Returns => Ok(Reply::Returns(inside::returns(self))),
             Request::Config => Ok(Reply::Config(Box::new(inside::config(&self.config)))),
+            Request::StartTrace(start) => self.start_trace(start).map(Reply::TraceStarted),
+            Request::PollTrace(id) => self.poll_trace(id).map(Reply::Trace),
+            Request::StopTrace(id) => self.stop_trace(id).map(Reply::Trace),
             Request::Stop => {
                 self.ending = true;
                 Ok(Reply::Done(Done {}))
@@ -263,7 +271,7 @@ fn tell_service_manager(state: &[NotifyState<'_>]) {
 }
 
 /// SIGTERM and SIGINT as something to read, in every thread started after this.
-fn block_signals() -> io::Result<SignalFd> {
+pub(crate) fn block_signals() -> io::Result<SignalFd> {
     let mut set = SigSet::empty();
     set.add(Signal::SIGTERM);
     set.add(Signal::SIGINT);

@@ -1,11 +1,13 @@
 //! What one worker owns: slots, tables of its own, the way to the slow path and back.
 
 use packet::{Burst, Offload, Punt, Slots, VNET_HEADER_LEN};
+use ring::spsc::Consumer;
 
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::path::Departures;
 use crate::port::Count;
 use crate::returns::Returns;
+use crate::tracer::{Record, Tracer};
 use crate::world::World;
 
 /// Everything a turn changes, beside the counters of ports.
@@ -20,17 +22,21 @@ pub struct Lane {
     pub now_seconds: u32,
     /// The departure's scratch memory.
     pub(crate) departures: Departures,
+    /// Looks on while a trace wants it.
+    pub tracer: Tracer,
     punts: Sender<Punted>,
     punted: bool,
     answers: Receiver<u16>,
 }
 
-/// The slow path's ends of a lane's mailboxes.
+/// The control thread's ends of a lane's mailboxes.
 pub struct SlowEnds {
     /// Frames the path gave up.
     pub punts: Receiver<Punted>,
     /// Complete frames for a port, by its number.
     pub answers: Sender<u16>,
+    /// Packets that a trace wants to see.
+    pub traced: Consumer<Record>,
 }
 
 /// What is said about a punted frame.
@@ -57,17 +63,19 @@ impl Lane {
     pub fn new() -> (Lane, SlowEnds) {
         let (punts_in, punts_out) = mailbox(PUNTS);
         let (answers_in, answers_out) = mailbox(ANSWERS);
+        let (tracer, traced) = Tracer::new();
         let lane = Lane {
             slots: Slots::new(SMALL_SLOTS, BIG_SLOTS),
             spare: None,
             returns: Returns::new(RETURNS),
             now_seconds: 0,
             departures: Departures::new(),
+            tracer,
             punts: punts_in,
             punted: false,
             answers: answers_out,
         };
-        (lane, SlowEnds { punts: punts_out, answers: answers_in })
+        (lane, SlowEnds { punts: punts_out, answers: answers_in, traced })
     }
 
     /// Hands a row to the slow path; false when it has no room.

@@ -24,6 +24,7 @@ pub mod slow;
 pub mod state;
 pub mod store;
 pub mod thread;
+pub mod tracer;
 pub mod urgency;
 pub mod wire;
 pub mod worker;

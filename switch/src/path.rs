@@ -12,7 +12,9 @@
 //! gets its exit written and is skipped by the stages after; nothing is moved. The slow path's answers join right before
 //! the departure, since they are complete frames for a known port.
 //!
-//! Nothing here allocates, logs, locks, makes a string or reads a clock.
+//! The tracer looks on between the stages: one test each while there is no trace.
+//!
+//! Nothing here allocates, logs, locks, makes a string or, but for a trace, reads a clock.
 
 mod depart;
 mod leaving;
@@ -21,6 +23,7 @@ mod rewrite;
 mod route;
 pub(crate) mod transport_fields;
 
+use control::Stage;
 use packet::Burst;
 
 pub use depart::Departures;
@@ -30,10 +33,18 @@ use crate::world::World;
 
 /// Carries a received burst to its departures. Afterwards every slot is free again and the burst is empty.
 pub fn carry(burst: &mut Burst, world: &World, lane: &mut Lane) {
+    lane.tracer.begin(burst, world, &lane.slots);
     parse::parse(burst, world, lane);
+    lane.tracer.saw(Stage::Parse, burst, world);
     leaving::leaving(burst, world, lane);
+    lane.tracer.saw(Stage::Leaving, burst, world);
     route::route(burst, world, lane);
+    lane.tracer.saw(Stage::Route, burst, world);
     rewrite::rewrite(burst, world, lane);
+    lane.tracer.saw(Stage::Rewrite, burst, world);
     lane.take_answers(burst, world);
+    lane.tracer.begin_answers(burst, world, &lane.slots);
     depart::depart(burst, world, lane);
+    lane.tracer.end(burst, world, &lane.slots);
+    burst.settle(&mut lane.slots);
 }

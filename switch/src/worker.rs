@@ -243,6 +243,8 @@ impl Worker {
         self.tallies.set(Tally::BigSlotsHighest, (BIG_SLOTS - big) as u64);
         self.tallies.set(Tally::ReturnsHeld, self.lane.returns.held);
         self.tallies.set(Tally::ReturnsEvicted, self.lane.returns.evicted);
+        self.tallies.set(Tally::Traced, self.lane.tracer.matched);
+        self.tallies.set(Tally::TracesMissed, self.lane.tracer.missed);
     }
 
     fn may_sleep(&self, idle_since: Instant) -> bool {

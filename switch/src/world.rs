@@ -19,6 +19,7 @@ use route_table::{Fib, NextHop};
 use crate::config::Node;
 use crate::port::Port;
 use crate::state::{GATEWAY_V4, GATEWAY_V6};
+use crate::tracer::Trace;
 
 /// The tables of one turn.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub struct World {
     pub number: u64,
     /// Shared by every world of a switch that still exists.
     existing: Arc<()>,
+    /// What is to be seen of the packets, while somebody looks.
+    pub trace: Option<Arc<Trace>>,
 }
 
 /// Where packets of one next hop go and what they look like then.
@@ -106,7 +109,8 @@ impl World {
     pub fn new(host: Port, fib: Fib) -> World {
         let mut adjacencies = FIXED.to_vec();
         adjacencies[HOST.index()] = Adjacency::to(&host);
-        World { ports: vec![Some(Arc::new(host))], adjacencies, fib, number: 0, existing: Arc::default() }
+        let ports = vec![Some(Arc::new(host))];
+        World { ports, adjacencies, fib, number: 0, existing: Arc::default(), trace: None }
     }
 
     /// Makes a port and the adjacency of its station known.

@@ -33,12 +33,7 @@ const TURNS: usize = 1_000;
 fn a_turn_allocates_nothing() {
     let small = Station { mtu: 1300, ..PLAIN };
     let mut rig = Rig::new(&[ABLE, PLAIN, ABLE, small]);
-    let traffic = traffic();
-    for _ in 0..TURNS / 10 {
-        turn(&mut rig, &traffic);
-    }
-    let allocations = (0..TURNS).map(|_| turn(&mut rig, &traffic)).sum::<u64>();
-    assert_eq!(allocations, 0);
+    assert_eq!(allocations_of_turns(&mut rig), 0);
     // All of it was in play.
     let happened = |count: u64| count >= TURNS as u64;
     assert!(happened(rig.count(2, Count::Cut)) && happened(rig.count(3, Count::Joined)));
@@ -67,6 +62,24 @@ fn a_workers_turn_allocates_nothing() {
     assert_eq!((0..TURNS).map(|_| turn(&mut worker)).sum::<u64>(), 0);
     assert!(ends.tallies.turn_times.read().count() > timed);
     assert!(ends.tallies.get(Tally::PuntsHighest) > 0);
+}
+
+#[test]
+fn a_traced_turn_allocates_nothing() {
+    let small = Station { mtu: 1300, ..PLAIN };
+    let mut rig = Rig::new(&[ABLE, PLAIN, ABLE, small]);
+    rig.trace(None, Some("not (port 7 or src net 192.0.2.0/24) and (ip or ip6 or arp)"), false);
+    assert_eq!(allocations_of_turns(&mut rig), 0);
+    assert!(rig.lane.tracer.matched >= TURNS as u64 && rig.lane.tracer.missed > 0, "a full ring was met too");
+}
+
+/// Of a thousand turns, after a hundred that nobody watches.
+fn allocations_of_turns(rig: &mut Rig) -> u64 {
+    let traffic = traffic();
+    for _ in 0..TURNS / 10 {
+        turn(rig, &traffic);
+    }
+    (0..TURNS).map(|_| turn(rig, &traffic)).sum()
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn every_command_has_a_help_text_with_an_example() {
         &["route", "add"],
         &["route", "del"],
         &["show"],
+        &["trace"],
         &["doctor"],
         &["stop"],
         &["purge"],
@@ -83,6 +84,7 @@ fn without_a_switch_every_call_says_how_to_start_one() {
         &["detach", "web-0"],
         &["route", "add", "10.0.0.0/8", "--to", "host"],
         &["route", "del", "10.0.0.0/8"],
+        &["trace", "--filter", "tcp and dst 10.1.2.3", "--json"],
         &["stop"],
     ] {
         let named =
@@ -107,6 +109,12 @@ fn wrong_values_are_usage_errors_that_name_the_value() {
     fails(&["route", "add", "10.0.0.1/8", "--to", "host"], 2, &["10.0.0.1/8", "10.0.0.0/8"]);
     fails(&["route", "add", "10.0.0.0/8", "--to", "nowhere"], 2, &["nowhere", "endpoint:NAME"]);
     fails(&["show", "everything"], 2, &["everything", "neighbors"]);
+    fails(&["trace", "--filter", "tcp prt 80"], 2, &["has 'prt' at character 5", "'and', 'or' or its end"]);
+    fails(&["trace", "--filter", "port http"], 2, &["'http' at character 6", "0 to 65535"]);
+    fails(&["trace", "--filter", "host web-1 or arp"], 2, &["'web-1' at character 6", "an IPv4 or IPv6 address"]);
+    fails(&["trace", "--filter", "(udp"], 2, &["ends at character 5", "')'"]);
+    fails(&["trace", "--count", "0"], 2, &["0"]);
+    fails(&["trace", "--seconds", "3601"], 2, &["3600"]);
     fails(&["run", "--poll", "fast"], 2, &["fast", "adaptive"]);
     fails(&["show", "ports", "--watch=0"], 2, &["'0'", "--watch"]);
     fails(&["show", "ports", "--watch", "--json"], 2, &["--watch", "--json"]);

@@ -23,6 +23,7 @@ use route_table::{NextHop, RouteTable};
 use crate::config::Config;
 use crate::lane::SlowEnds;
 use crate::port::Port;
+use crate::tracer::Trace;
 use crate::worker::{Mark, Tally, Waiting, Worker, WorkerEnds};
 use crate::world::{World, fixed_routes, hop_of};
 
@@ -124,6 +125,13 @@ impl Tables {
             }
         }
         self.settle();
+    }
+
+    /// Has packets traced, or no longer.
+    pub(super) fn set_trace(&mut self, trace: Option<Arc<Trace>>) {
+        let mut world = self.world().clone();
+        world.trace = trace;
+        self.publish(world);
     }
 
     /// Waits until every answer of the slow path has been read, for whatever port it was. A number may then be given to

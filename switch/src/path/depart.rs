@@ -11,17 +11,20 @@
 //! ```
 //!
 //! Nothing is copied: a group is gathered from its members' slots, a cut super-frame from fresh header blocks and slices
-//! of its payload. All writes happen within the turn, and afterwards all slots are free.
+//! of its payload. All writes happen within the turn, so that afterwards the slots can be given back. A packet dropped
+//! here gets its exit written as everywhere.
 
 use std::io::IoSlice;
 
+use control::Form;
 use packet::{
-    BURST, Burst, ChecksumForm, Cut, Group, Gso, HEADERS_MAX, Join, JoinKinds, MEMBERS_MAX, Offload, Punt, Reason,
-    Slots, VNET_HEADER_LEN, complete_checksum,
+    BURST, Burst, ChecksumForm, Cut, Exit, Group, Gso, HEADERS_MAX, Join, JoinKinds, MEMBERS_MAX, Offload, Punt,
+    Reason, Slots, VNET_HEADER_LEN, complete_checksum,
 };
 
 use crate::lane::Lane;
 use crate::port::{Abilities, Count, Port};
+use crate::tracer::Tracer;
 use crate::worker::PORTS_MAX;
 use crate::world::World;
 
@@ -65,10 +68,10 @@ impl Departures {
 
 pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
     settle_leavers(burst, world, lane);
-    let Lane { slots, departures: Departures { join, order, departing, .. }, .. } = lane;
+    let Lane { slots, tracer, departures: Departures { join, order, departing, .. }, .. } = lane;
     for rows in order[..*departing].chunk_by(|&one, &next| port_of(one) == port_of(next)) {
         match world.port(port_of(rows[0]) as u16) {
-            Some(port) => Departure { burst, world, port, slots }.write_all(rows, join),
+            Some(port) => Departure { burst, world, port, slots, tracer }.write_all(rows, join),
             None => {
                 for &row in rows {
                     drop_row(burst, world, row_of(row), Reason::PortGone);
@@ -76,11 +79,10 @@ pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
             }
         }
     }
-    burst.settle(&mut lane.slots);
 }
 
 /// Counts the rows that left early, hands punts over, and lists the rest.
-fn settle_leavers(burst: &Burst, world: &World, lane: &mut Lane) {
+fn settle_leavers(burst: &mut Burst, world: &World, lane: &mut Lane) {
     lane.departures.departing = 0;
     for row in 0..burst.len {
         let exit = burst.exit[row];
@@ -95,7 +97,7 @@ fn settle_leavers(burst: &Burst, world: &World, lane: &mut Lane) {
     lane.departures.sort();
 }
 
-fn punt_row(burst: &Burst, world: &World, lane: &mut Lane, (row, why): (usize, Punt)) {
+fn punt_row(burst: &mut Burst, world: &World, lane: &mut Lane, (row, why): (usize, Punt)) {
     if !lane.punt(burst, row, why) {
         drop_row(burst, world, row, Reason::PuntFull);
     } else if let Some(port) = world.port(burst.from[row]) {
@@ -103,7 +105,8 @@ fn punt_row(burst: &Burst, world: &World, lane: &mut Lane, (row, why): (usize, P
     }
 }
 
-fn drop_row(burst: &Burst, world: &World, row: usize, reason: Reason) {
+fn drop_row(burst: &mut Burst, world: &World, row: usize, reason: Reason) {
+    burst.exit[row] = Exit::drop(reason);
     if let Some(port) = world.port(burst.from[row]) {
         port.counters.drop(reason);
     }
@@ -119,10 +122,11 @@ fn port_of(key: u64) -> usize {
 
 /// The departure of some rows by one port.
 struct Departure<'a> {
-    burst: &'a Burst,
+    burst: &'a mut Burst,
     world: &'a World,
     port: &'a Port,
     slots: &'a mut Slots,
+    tracer: &'a mut Tracer,
 }
 
 impl Departure<'_> {
@@ -167,6 +171,7 @@ impl Departure<'_> {
         let written = self.port.write(&slices[..count]).is_ok();
         self.port.counters.add(Count::Joined, u64::from(written));
         for row in group.members() {
+            self.tracer.formed(row as usize, Form::Joined, group.len());
             self.count(row as usize, written.then_some(()).ok_or(Reason::WriteFailed));
         }
         self.port.counters.add(Count::SentBytes, if written { bytes } else { 0 });
@@ -202,6 +207,7 @@ impl Departure<'_> {
         let (head, tail) = self.slots.frame_mut(head, tail, length);
         complete_checksum(head, tail, &mut offload).map_err(|_| Reason::Uncuttable)?;
         self.set_offload(row, &offload);
+        self.tracer.formed(row, Form::Completed, 1);
         Ok(())
     }
 
@@ -214,6 +220,7 @@ impl Departure<'_> {
         block[..VNET_HEADER_LEN].copy_from_slice(&cut.offload().bytes());
         let to = VNET_HEADER_LEN + cut.header_len();
         self.port.counters.add(Count::Cut, 1);
+        self.tracer.formed(row, Form::Cut, cut.segments());
         let mut refused = false;
         while let Some(part) = cut.next(&mut block[VNET_HEADER_LEN..]) {
             let [near, far] = cut.payload(&part);
@@ -233,7 +240,7 @@ impl Departure<'_> {
     }
 
     /// The one place where a departing row is counted.
-    fn count(&self, row: usize, settled: Result<(), Reason>) {
+    fn count(&mut self, row: usize, settled: Result<(), Reason>) {
         match settled {
             Ok(()) => self.port.counters.add(Count::Sent, 1),
             Err(reason) => drop_row(self.burst, self.world, row, reason),

@@ -82,6 +82,7 @@ fn follow_returns(burst: &mut Burst, world: &World, lane: &mut Lane) {
         let flow = Flow::of(head, burst, row);
         if adjacency(world, HOST.0).hop == Hop::Forward && lane.returns.find(&flow, lane.now_seconds) {
             burst.adjacency[row] = HOST.0;
+            lane.tracer.followed_return(row);
         }
     }
 }

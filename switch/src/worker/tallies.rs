@@ -36,12 +36,16 @@ pub enum Tally {
     ReturnsHeld,
     /// Return entries that had to go for newer ones.
     ReturnsEvicted,
+    /// Packets that traces wanted.
+    Traced,
+    /// Those of them whose record found no room.
+    TracesMissed,
 }
 
 /// A worker's counters, marks and histograms.
 #[derive(Debug, Default)]
 pub struct Tallies {
-    counts: Counters<{ Tally::ReturnsEvicted as usize + 1 }>,
+    counts: Counters<{ Tally::TracesMissed as usize + 1 }>,
     /// Packets received in a turn that carried something.
     pub bursts: Histogram<{ 2 + BURST_BOUNDS }>,
     /// Duration of timed turns: buckets by microseconds, the sum in nanoseconds.

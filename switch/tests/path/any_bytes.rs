@@ -151,9 +151,17 @@ const ROUNDS: usize = 100_000;
 #[test]
 fn any_bytes_are_carried_or_not_but_never_panic() {
     let (mut rig, mut random, seeds) = (switch(), Random::new(1), seeds());
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
+        match round % 4 {
+            0 => rig.trace(None, Some("not port 53 or src net 10.244.0.0/16 and icmp"), false),
+            2 => rig.world.trace = None,
+            _ => {}
+        }
         let bytes = input(&mut random, &seeds);
         drive(&mut rig, &bytes);
+        while let Some(record) = rig.traced() {
+            assert_eq!(record.left.is_none(), record.settled.is_none(), "{record:?}");
+        }
         rig.now += std::time::Duration::from_millis(1);
     }
     let kinds = (0..rig.world.ports.len() as u16).flat_map(|port| rig.dropped(port)).map(|(reason, _)| reason);

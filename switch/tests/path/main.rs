@@ -13,3 +13,4 @@ mod random;
 mod returns;
 mod rig;
 mod tcp_hosts;
+mod trace;

@@ -4,7 +4,8 @@
 //! is free again. Time stands still unless a test moves it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use packet::view::Family;
 use packet::{Burst, Mac, Offload, Prefix, Punt, Reason, VNET_HEADER_LEN};
@@ -13,6 +14,7 @@ use podswitch::engine::slow_side::SlowSide;
 use podswitch::lane::{Lane, SlowEnds};
 use podswitch::path;
 use podswitch::port::{Abilities, Budget, Count, Link, Port, PortCounters, Wire};
+use podswitch::tracer::{Record, Trace};
 use podswitch::world::{World, fixed_routes, hop_of};
 use route_table::{NextHop, RouteTable};
 
@@ -153,6 +155,17 @@ impl Rig {
     /// The slow path's half: answers go to their mailbox.
     pub(crate) fn serve(&mut self) {
         self.slow.serve(&mut self.ends, &self.world, self.now);
+    }
+
+    /// Has packets traced.
+    pub(crate) fn trace(&mut self, port: Option<u16>, filter: Option<&str>, dropped: bool) {
+        let filter = filter.map(|filter| filter.parse().unwrap());
+        self.world.trace = Some(Arc::new(Trace { port, filter, dropped, began: Instant::now() }));
+    }
+
+    /// The next packet that was traced.
+    pub(crate) fn traced(&mut self) -> Option<Record> {
+        self.ends.traced.pop()
     }
 
     /// Turns until the wires have nothing more to give.

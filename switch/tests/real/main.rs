@@ -26,5 +26,6 @@ mod services;
 mod several;
 mod stage;
 mod survival;
+mod trace;
 mod traffic;
 mod unprivileged;

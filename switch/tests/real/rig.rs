@@ -339,4 +339,4 @@ pub(crate) const GATEWAY_V4: &str = "169.254.1.1";
 pub(crate) const GATEWAY_V6: &str = "fe80::ecee:eeff:feee:eeee";
 /// What is waited for takes milliseconds on an idle machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-const PODSWITCH: &str = env!("CARGO_BIN_EXE_podswitch");
+pub(crate) const PODSWITCH: &str = env!("CARGO_BIN_EXE_podswitch");
