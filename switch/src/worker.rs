@@ -163,7 +163,8 @@ impl Worker {
         let (burst, lane) = (&mut *self.burst, &mut self.lane);
         let began = self.tallies.begin_turn();
         self.tallies.add(Tally::Sequence, 1);
-        let frames_max = if self.active.len() > 1 { FRAMES_IN_COMPANY } else { PORT_BUDGET.frames };
+        let in_company = self.active.len() > 1;
+        let frames_max = if in_company { FRAMES_IN_COMPANY } else { PORT_BUDGET.frames };
         for _ in 0..self.active.len() {
             let Some(number) = self.active.pop_front() else { break };
             let attention = &mut self.attention[usize::from(number)];
@@ -190,7 +191,7 @@ impl Worker {
         if carries {
             self.urgency.begin(burst);
             path::carry(burst, world, lane);
-            self.urgency.end();
+            self.urgency.end(in_company);
         } else {
             self.urgency.rest();
         }
@@ -328,8 +329,8 @@ pub(crate) fn work(burst: &Burst) -> u32 {
 const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
 /// Rows of a burst that are kept for the slow path's answers.
 const ROOM_FOR_ANSWERS: usize = 32;
-/// Frames of one port and turn while others are active: about 20 us.
-const FRAMES_IN_COMPANY: usize = 16;
+/// Frames of one port and turn while others are active: about 10 us of work.
+const FRAMES_IN_COMPANY: usize = 8;
 /// Events are asked for after so much work while ports are active.
 const WORK_PER_LOOK: u32 = 64;
 /// What a turn costs whatever it carries.
