@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::ops::Deref;
 
 use control::Error;
+use host::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::rig::{Pod, Rig, picture, ping, until};
+use crate::rig::{Pod, Rig, must, picture, ping, settings, until};
 use crate::traffic::{connection, udp};
 
 #[test]
@@ -160,9 +162,14 @@ fn talk(connections: &[(std::net::TcpStream, std::net::TcpStream)]) {
     }
 }
 
+/// Links, addresses, routes, neighbours, rules and settings of the node and the pods, and whether there is a state.
 fn everything(rig: &Rig, pods: &[Pod]) -> (Vec<String>, bool) {
-    let pods = pods.iter().map(|pod| picture(pod));
-    (pods.chain([picture(&rig.node)]).collect(), rig.state_dir().exists())
+    let namespaces = pods.iter().map(Deref::deref).chain([rig.node.deref()]);
+    let look = |namespace: &Namespace| {
+        let rules = ["ip -4 rule", "ip -6 rule", "nft list ruleset"].map(|look| must(namespace, look).result).concat();
+        format!("{}{rules}{:?}", picture(namespace), settings(namespace))
+    };
+    (namespaces.map(look).collect(), rig.state_dir().exists())
 }
 
 /// Interfaces with their numbers and Ethernet addresses.
