@@ -42,7 +42,7 @@ use sd_notify::NotifyState;
 use crate::config::Config;
 use crate::port::Counted;
 use crate::purge;
-use crate::server::{self, Call, Listeners};
+use crate::server::{self, Answer, Call, Listeners};
 use crate::state::{Change, Endpoint, State};
 use crate::store::Store;
 use crate::wire;
@@ -212,7 +212,10 @@ impl Engine {
     /// Answers; a client that has gone does not want its answer.
     fn answer(&mut self, call: Call) {
         match call {
-            Call::Request(request, reply) => drop(reply.send(self.call(request))),
+            Call::Request(request, reply) => {
+                let places = if request == Request::Ports { scrape::places(self) } else { Vec::new() };
+                drop(reply.send(Answer { reply: self.call(request), places }));
+            }
             Call::Metrics(reply) => drop(reply.send(Box::new(scrape::metrics(self)))),
             Call::Health(reply) => drop(reply.send(self.pulse.health(self.ending, Instant::now()))),
         }
