@@ -10,9 +10,11 @@
 //! | trace: begin, ask, end | `POST /v1/trace`, `GET /v1/trace?id=ID`, `DELETE /v1/trace?id=ID` | [`StartTrace`](crate::StartTrace) |
 //! | end | `POST /v1/stop`, `POST /v1/purge` | |
 //! | describe all this | `GET /v1/openapi.json` | |
+//! | monitor | `GET /metrics`, `/healthz`, `/readyz`, answered in text | |
 //!
 //! [`PATHS`] is the list that counts, and `openapi.json` describes it for programs: who adds a request adds it to both,
-//! to [`encode`] and to [`decode`], and a test says what was left out.
+//! to [`encode`] and to [`decode`], and a test says what was left out. The last two rows are no [`Request`]: the switch
+//! answers them without a look at the rest of this file.
 //!
 //! A prefix stands in the query, where its slash needs no escape (RFC 3986, section 3.4); an escaped one is understood
 //! too. An answer is the value's JSON with status 200; a refusal is `{"error": {"code", "message", "hint"}}` with the
@@ -62,10 +64,19 @@ pub const PATHS: &[(&str, &str)] = &[
     ("POST", STOP),
     ("POST", PURGE),
     ("GET", OPENAPI),
+    ("GET", METRICS),
+    ("GET", HEALTHZ),
+    ("GET", READYZ),
 ];
 
 /// Where [`DESCRIPTION`] is to be had.
 pub const OPENAPI: &str = "/v1/openapi.json";
+/// Where everything counted is to be had, for monitoring.
+pub const METRICS: &str = "/metrics";
+/// Where monitoring learns whether the switch works.
+pub const HEALTHZ: &str = "/healthz";
+/// Where monitoring learns whether the switch wants traffic.
+pub const READYZ: &str = "/readyz";
 
 /// All requests and answers as an OpenAPI 3.1 document.
 pub const DESCRIPTION: &str = include_str!("../openapi.json");

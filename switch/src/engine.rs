@@ -16,6 +16,7 @@
 mod counted;
 mod crowding;
 mod endpoints;
+mod error;
 mod inside;
 mod pulse;
 mod scrape;
@@ -31,69 +32,35 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use control::{Code, Done, Purged, Refusal, Reply, Request};
+use control::{Done, Refusal, Reply, Request};
 use crossbeam::channel::{self, Receiver};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::SignalFd;
 use sd_notify::NotifyState;
 
 use crate::config::Config;
 use crate::port::Counted;
 use crate::purge;
-use crate::server::{self, Call, Listeners};
-use crate::state::{Change, Endpoint, State};
+use crate::server::{self, Answer, Call, Listeners};
+use crate::signals;
+use crate::state::{Change, State};
 use crate::store::Store;
-use crate::wire;
 
 pub(crate) use self::endpoints::netns_id;
+pub use self::error::Error;
+use self::error::system;
 use self::pulse::Pulse;
 use self::slow_side::SlowSide;
 use self::tables::Tables;
 use self::trace::Traces;
-
-/// Why a switch did not start, or ended.
-#[derive(Debug, thiserror::Error)]
-#[allow(missing_docs, reason = "the messages say what the fields hold")]
-pub enum Error {
-    #[error(transparent)]
-    Store(#[from] crate::store::Error),
-    #[error(transparent)]
-    Server(#[from] crate::server::Error),
-    #[error(transparent)]
-    Purge(#[from] purge::Error),
-    #[error("cannot make the host port {name}")]
-    HostPort { name: String, source: host::Error },
-    #[error("{what} failed")]
-    System { what: &'static str, source: io::Error },
-    #[error("the worker ended by itself")]
-    Worker,
-    #[error("cannot take up endpoint {name}")]
-    Endpoint { name: String, source: host::Error },
-    #[error("{path} is another namespace now")]
-    OtherNamespace { path: String },
-    #[error("what an earlier switch kept does not fit the configuration: {0}")]
-    State(#[source] Refusal),
-}
-
-impl Error {
-    /// True when what was to be taken up does not exist any more.
-    fn is_gone(&self) -> bool {
-        match self {
-            Error::Endpoint { source, .. } => source.is_missing(),
-            Error::OtherNamespace { .. } => true,
-            _ => false,
-        }
-    }
-}
 
 /// Runs a switch until SIGTERM, SIGINT, or a request to stop or purge.
 ///
 /// # Errors
 /// What it needs and did not get: the state directory, the socket, the host port.
 pub fn run(config: Config) -> Result<(), Error> {
-    let signals = block_signals().map_err(system("signalfd"))?;
+    let signals = signals::block().map_err(system("signalfd"))?;
     let mut store = Store::open(&config.state_dir)?;
     let kept = store.load()?;
     let listener = server::bind(&config.socket)?;
@@ -212,7 +179,10 @@ impl Engine {
     /// Answers; a client that has gone does not want its answer.
     fn answer(&mut self, call: Call) {
         match call {
-            Call::Request(request, reply) => drop(reply.send(self.call(request))),
+            Call::Request(request, reply) => {
+                let places = if request == Request::Ports { scrape::places(self) } else { Vec::new() };
+                drop(reply.send(Answer { reply: self.call(request), places }));
+            }
             Call::Metrics(reply) => drop(reply.send(Box::new(scrape::metrics(self)))),
             Call::Health(reply) => drop(reply.send(self.pulse.health(self.ending, Instant::now()))),
         }
@@ -245,22 +215,6 @@ impl Engine {
             Request::Purge => self.purge().map(Reply::Purged),
         }
     }
-
-    fn purge(&mut self) -> Result<Purged, Refusal> {
-        let mut removed = Vec::new();
-        let endpoints: Vec<Endpoint> = self.state.endpoints().cloned().collect();
-        for endpoint in endpoints {
-            self.unplug(&endpoint, &[]);
-            removed.push(format!("{} of {}", endpoint.interface, endpoint.netns));
-        }
-        self.set_persistent(0, false)?;
-        drop(self.tables.remove_port(0, &[]));
-        removed.push(self.config.node.host_port.to_string());
-        wire::remove_routes(&self.config.node).map_err(|error| from_host(Code::Internal, &error))?;
-        removed.push(self.config.state_dir.display().to_string());
-        (self.ending, self.purged) = (true, true);
-        Ok(Purged { removed })
-    }
 }
 
 /// Where nobody waits for word there is nothing to do; see sd_notify(3).
@@ -268,34 +222,6 @@ fn tell_service_manager(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "the service manager could not be told");
     }
-}
-
-/// SIGTERM and SIGINT as something to read, in every thread started after this.
-pub(crate) fn block_signals() -> io::Result<SignalFd> {
-    let mut set = SigSet::empty();
-    set.add(Signal::SIGTERM);
-    set.add(Signal::SIGINT);
-    set.thread_block()?;
-    Ok(SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
-}
-
-fn from_host(code: Code, error: &host::Error) -> Refusal {
-    Refusal::new(code, report(error))
-}
-
-/// An error with its causes, in one line.
-fn report(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
-fn system(what: &'static str) -> impl Fn(io::Error) -> Error {
-    move |source| Error::System { what, source }
 }
 
 /// Calls that may wait.

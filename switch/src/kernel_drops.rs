@@ -1,9 +1,9 @@
 //! The kernel's own drops at the ports: frames of a pod that its TAP's queue had no room for.
 //!
 //! The kernel tells only who asks in the interface's own namespace, which costs a thread and a socket for each port. A
-//! socket kept open there would keep the namespace from dying. So whoever wants them for all ports, and often, asks
-//! [`KernelDrops`], which asks the kernel anew when what it knows is older than [`KEPT_FOR`], on the caller's thread:
-//! never the control thread or a worker.
+//! socket kept open there would keep the namespace from dying. So whoever wants them for all ports asks [`KernelDrops`],
+//! which asks the kernel anew when what it knows is older than [`KEPT_FOR`], on the caller's thread: never the control
+//! thread or a worker.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -44,33 +44,28 @@ impl Place {
 /// What the kernel said last.
 #[derive(Debug, Default)]
 pub struct KernelDrops {
-    asked: Option<Instant>,
-    dropped: HashMap<Place, u64>,
+    since: Option<Instant>,
+    dropped: HashMap<Place, Option<u64>>,
 }
 
 impl KernelDrops {
-    /// The drops at `place`, as of [`KEPT_FOR`] ago at the earliest. Of a port that came since, nothing is known yet.
-    pub fn at(&self, place: &Place) -> Option<u64> {
-        self.dropped.get(place).copied()
-    }
-
-    /// Asks for all of `places` with `ask`, if what is known is too old by `now`.
-    pub fn renew<'a>(
+    /// The drops at each of `places`, as of [`KEPT_FOR`] before `now` at the earliest; `ask` tells what is not known.
+    pub fn at<'a>(
         &mut self,
         places: impl Iterator<Item = &'a Place>,
         now: Instant,
         ask: impl Fn(&Place) -> Option<u64>,
-    ) {
-        if self.asked.is_some_and(|asked| now.saturating_duration_since(asked) < KEPT_FOR) {
-            return;
+    ) -> Vec<Option<u64>> {
+        if self.since.is_none_or(|since| now.saturating_duration_since(since) >= KEPT_FOR) {
+            self.since = Some(now);
+            self.dropped.clear();
         }
-        self.asked = Some(now);
-        self.dropped = places.filter_map(|place| Some((place.clone(), ask(place)?))).collect();
+        places.map(|place| *self.dropped.entry(place.clone()).or_insert_with(|| ask(place))).collect()
     }
 }
 
-/// How long what the kernel said is good enough.
-pub const KEPT_FOR: Duration = Duration::from_secs(5);
+/// How long what the kernel said is good enough, so that it is not asked as often as a client likes.
+pub const KEPT_FOR: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -80,16 +75,17 @@ mod tests {
     fn the_kernel_is_asked_again_only_when_the_answer_is_old() {
         let place = Place { netns: None, interface: InterfaceName::default() };
         let (mut drops, start) = (KernelDrops::default(), Instant::now());
-        assert_eq!(drops.at(&place), None);
-        for (later, says, known) in [
+        for (later, says, told) in [
             (Duration::ZERO, Some(1), Some(1)),
             (KEPT_FOR - Duration::from_nanos(1), Some(2), Some(1)),
             (KEPT_FOR, Some(3), Some(3)),
             (KEPT_FOR * 2, None, None),
         ] {
-            drops.renew([&place].into_iter(), start + later, |_| says);
-            assert_eq!(drops.at(&place), known, "{later:?}");
+            assert_eq!(drops.at([&place].into_iter(), start + later, |_| says), [told], "{later:?}");
         }
+        let newcomer = Place { interface: "eth1".parse().unwrap(), ..place.clone() };
+        let both = drops.at([&place, &newcomer].into_iter(), start + KEPT_FOR * 2, |_| Some(4));
+        assert_eq!(both, [None, Some(4)]);
     }
 
     #[test]

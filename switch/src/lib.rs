@@ -20,6 +20,7 @@ pub mod privilege;
 pub mod purge;
 pub mod returns;
 pub mod server;
+pub mod signals;
 pub mod slow;
 pub mod state;
 pub mod store;

@@ -145,7 +145,7 @@ impl Metrics {
         let kernel = self.ports.iter().filter_map(|port| Some((port.labels(), port.kernel_dropped?)));
         out.counters(
             "port_kernel_dropped_packets",
-            "Frames the kernel dropped because the TAP was not read in time; asked for every 5 seconds at most.",
+            "Frames the kernel dropped because the TAP was not read in time, as of 1 second ago at most.",
             None,
             kernel,
         )

@@ -42,6 +42,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::kernel_drops::Place;
 use crate::metrics::Metrics;
 
 use self::monitoring::SharedDrops;
@@ -51,11 +52,20 @@ use self::places::{All, Places, Said};
 #[derive(Debug)]
 pub enum Call {
     /// A client's request.
-    Request(Request, oneshot::Sender<Result<Reply, Refusal>>),
+    Request(Request, oneshot::Sender<Answer>),
     /// All numbers.
     Metrics(oneshot::Sender<Box<Metrics>>),
     /// Whether it works.
     Health(oneshot::Sender<Health>),
+}
+
+/// What the engine says to a request.
+#[derive(Debug)]
+pub struct Answer {
+    /// What the client gets.
+    pub reply: Result<Reply, Refusal>,
+    /// Where the interfaces of [`Reply::Ports`] are, in that order: the kernel is still to be asked for its drops there.
+    pub places: Vec<Place>,
 }
 
 /// Whether the switch works.
@@ -334,10 +344,13 @@ async fn answer(
     let target = target.path_and_query().map_or("/", |target| target.as_str());
     let request = body.map_err(unread).and_then(|body| wire::decode(method.as_str(), target, &body));
     respond(match request {
-        Ok(request) => {
-            let answer = visit.engine.ask(|reply| Call::Request(request, reply), REPLY_TIMEOUT).await;
-            answer.unwrap_or_else(|unanswered| Err(unanswered.into()))
-        }
+        Ok(request) => match visit.engine.ask(|reply| Call::Request(request, reply), REPLY_TIMEOUT).await {
+            Ok(Answer { reply: Ok(Reply::Ports(ports)), places }) => {
+                monitoring::complete(ports, places, visit.drops).await
+            }
+            Ok(Answer { reply, .. }) => reply,
+            Err(unanswered) => Err(unanswered.into()),
+        },
         Err(refusal) => Err(refusal),
     })
 }

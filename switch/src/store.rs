@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Intent is kept before the effect, so a start finds what was half made. A damaged record is told and left out; every
-//! other one counts, see [`journal`]. A state of another boot of the machine is void: its namespaces are gone. Formats:
+//! other one counts, see `journal`. A state of another boot of the machine is void: its namespaces are gone. Formats:
 //! 1, one JSON document in `state.json`, is read and becomes 2, the journal; newer ones are refused rather than misread.
 
 mod journal;

@@ -14,7 +14,7 @@ use nix::sys::signalfd::SignalFd;
 use packet::view::{ethertype, protocol};
 
 use super::{Error, print};
-use crate::engine::block_signals;
+use crate::signals;
 
 #[derive(Args)]
 pub(super) struct TraceArgs {
@@ -88,7 +88,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        let (signals, poll) = (block_signals()?, Poll::new()?);
+        let (signals, poll) = (signals::block()?, Poll::new()?);
         let descriptor = signals.as_fd().as_raw_fd();
         poll.registry().register(&mut SourceFd(&descriptor), Token(0), Interest::READABLE)?;
         Ok(Signals { signals, poll, events: Events::with_capacity(1) })

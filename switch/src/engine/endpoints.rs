@@ -2,9 +2,9 @@
 //!
 //! A change is applied to the state, kept, then brought into force; when that fails, state and store are put back. Only
 //! a detach goes the other way round, effect first: a crash in between leaves a note without an interface, which the
-//! next start forgets, and never an interface without a note.
+//! next start forgets, and never an interface without a note. A purge takes everything away.
 
-use control::{Attach, Attached, Code, Detached, Done, Refusal, Reply, Route, RouteTarget};
+use control::{Attach, Attached, Code, Detached, Done, Purged, Refusal, Reply, Route, RouteTarget};
 use host::{Namespace, Netlink, Tap};
 use packet::{Mac, Prefix};
 use route_table::NextHop;
@@ -15,7 +15,8 @@ use crate::state::{Change, Effect, Endpoint, NetnsId};
 use crate::wire;
 use crate::world::{BLACKHOLE, HOST, UNREACHABLE, hop_of};
 
-use super::{Engine, from_host, report, views};
+use super::error::{from_host, report};
+use super::{Engine, views};
 
 impl Engine {
     /// Makes an endpoint with its interface; when this returns, its first packet passes.
@@ -115,6 +116,23 @@ impl Engine {
                 let _ = tap.set_persistent(false);
             }
         }
+    }
+
+    /// Removes all that was ever made but the state folder, which goes when the switch has ended.
+    pub(super) fn purge(&mut self) -> Result<Purged, Refusal> {
+        let mut removed = Vec::new();
+        let endpoints: Vec<Endpoint> = self.state.endpoints().cloned().collect();
+        for endpoint in endpoints {
+            self.unplug(&endpoint, &[]);
+            removed.push(format!("{} of {}", endpoint.interface, endpoint.netns));
+        }
+        self.set_persistent(0, false)?;
+        drop(self.tables.remove_port(0, &[]));
+        removed.push(self.config.node.host_port.to_string());
+        wire::remove_routes(&self.config.node).map_err(|error| from_host(Code::Internal, &error))?;
+        removed.push(self.config.state_dir.display().to_string());
+        (self.ending, self.purged) = (true, true);
+        Ok(Purged { removed })
     }
 
     /// Lets a port's device outlive this process, or not.

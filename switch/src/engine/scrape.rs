@@ -16,15 +16,15 @@ pub(super) fn metrics(engine: &Engine) -> Metrics {
     let moment = Moment::now(engine);
     let world = engine.tables.world();
     let ports = world.ports.iter().flatten().zip(moment.ports);
-    let by_port = endpoints_by_port(engine);
     Metrics {
         ports: ports
-            .map(|(port, counted)| PortMetrics {
+            .zip(places(engine))
+            .map(|((port, counted), place)| PortMetrics {
                 number: port.number,
                 name: port.name.clone(),
                 kind: if port.host { "host" } else { "workload" },
                 counted,
-                place: place(engine, by_port.get(&port.number).copied()),
+                place,
                 kernel_dropped: None,
             })
             .collect(),
@@ -45,14 +45,16 @@ pub(super) fn endpoints_by_port(engine: &Engine) -> HashMap<u16, &Endpoint> {
     engine.state.endpoints().map(|endpoint| (endpoint.port, endpoint)).collect()
 }
 
-/// Where the interface of an endpoint is, or the host port's.
-pub(super) fn place(engine: &Engine, endpoint: Option<&Endpoint>) -> Place {
-    match endpoint {
+/// Where the interface of each port is, in order of the ports.
+pub(super) fn places(engine: &Engine) -> Vec<Place> {
+    let by_port = endpoints_by_port(engine);
+    let place = |number| match by_port.get(&number) {
         None => Place { netns: None, interface: engine.config.node.host_port.clone() },
         Some(Endpoint { netns, netns_id, interface, .. }) => {
             Place { netns: Some((netns.clone(), *netns_id)), interface: interface.clone() }
         }
-    }
+    };
+    engine.tables.world().ports.iter().flatten().map(|port| place(port.number)).collect()
 }
 
 /// The one worker there is.

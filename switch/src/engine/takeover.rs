@@ -15,8 +15,9 @@ use crate::state::Endpoint;
 use crate::store::{Damage, Kept, Store};
 use crate::wire;
 
+use super::Engine;
 use super::endpoints::{netns_id, pod_port};
-use super::{Engine, Error, report};
+use super::error::{Error, report};
 
 /// Makes the host port, or takes up the one that is there, and lets it outlive this process. `kept` is what an earlier
 /// switch was asked for; what it had set up for settings that have changed since is removed.

@@ -98,7 +98,7 @@ fn a_strict_reader_finds_every_number_in_its_place() {
     read.value("podswitch_worker_turn_seconds_bucket", &[worker, ("le", "0.001024")]);
     let help = |family: &str| read.families[family].help.clone();
     assert!(help("podswitch_worker_turn_seconds").contains(&format!("in {TIMED_EVERY} is timed")));
-    let seconds = format!("every {} seconds", KEPT_FOR.as_secs());
+    let seconds = format!("as of {} second ago", KEPT_FOR.as_secs());
     assert!(help("podswitch_port_kernel_dropped_packets").contains(&seconds));
     assert_eq!(read.value("podswitch_worker_cpu_seconds_total", &[worker]), 1.5);
     assert_eq!(read.value("podswitch_worker_mailbox_limit", &[worker, ("mailbox", "answers")]), 64.0);

@@ -7,7 +7,7 @@
 //! | `/readyz` | 200 while, beyond that, endpoints are taken up and the switch is not ending; otherwise 503 |
 //!
 //! `GET` and `HEAD` only. The control thread copies the numbers; the text of them, and the kernel's own drops, which have
-//! to be asked for in every pod's namespace, are made on a thread beside the server's, one scrape at a time.
+//! to be asked for in every pod's namespace, for `show ports` too, are made on a thread beside the server's, one at a time.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +17,8 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use control::wire::{HEALTHZ, METRICS, READYZ};
+use control::{PortView, Refusal, Reply};
 use tokio::task;
 
 use crate::kernel_drops::{KernelDrops, Place};
@@ -26,16 +28,16 @@ use super::{Call, Health, Visit};
 
 /// The three pages.
 pub(super) fn pages() -> Router<Visit> {
-    let pages = Router::new().route("/metrics", get(metrics)).route("/healthz", get(health));
-    pages.route("/readyz", get(readiness))
+    Router::new().route(METRICS, get(metrics)).route(HEALTHZ, get(health)).route(READYZ, get(readiness))
 }
 
 /// The same where nothing else is served.
 pub(super) fn alone() -> Router<Visit> {
-    pages().fallback(async || (StatusCode::NOT_FOUND, "there are /metrics, /healthz and /readyz\n"))
+    let there_are = format!("there are {METRICS}, {HEALTHZ} and {READYZ}\n");
+    pages().fallback(async move || (StatusCode::NOT_FOUND, there_are))
 }
 
-/// The kernel's drops, as of the last scrape that asked.
+/// The kernel's drops, as of when they were last asked for.
 pub(super) type SharedDrops = Arc<Mutex<KernelDrops>>;
 
 async fn metrics(State(Visit { engine, drops, said }): State<Visit>) -> Response {
@@ -51,13 +53,31 @@ async fn metrics(State(Visit { engine, drops, said }): State<Visit>) -> Response
 }
 
 fn with_kernel_drops(mut metrics: Metrics, drops: &Mutex<KernelDrops>) -> Metrics {
-    // What another left behind in a panic is old at worst.
-    let mut drops = drops.lock().unwrap_or_else(PoisonError::into_inner);
-    drops.renew(metrics.ports.iter().map(|port| &port.place), Instant::now(), Place::kernel_dropped);
-    for port in &mut metrics.ports {
-        port.kernel_dropped = drops.at(&port.place);
+    let dropped = kernel_drops(metrics.ports.iter().map(|port| &port.place), drops);
+    for (port, dropped) in metrics.ports.iter_mut().zip(dropped) {
+        port.kernel_dropped = dropped;
     }
     metrics
+}
+
+/// The answer with all `ports`, with what the kernel says of their `places`.
+pub(super) async fn complete(
+    mut ports: Vec<PortView>,
+    places: Vec<Place>,
+    drops: SharedDrops,
+) -> Result<Reply, Refusal> {
+    let asking = task::spawn_blocking(move || kernel_drops(places.iter(), &drops));
+    // It is not cancelled; a panic has been reported by its own thread, and leaves the drops unknown.
+    for (port, dropped) in ports.iter_mut().zip(asking.await.unwrap_or_default()) {
+        port.kernel_dropped = dropped;
+    }
+    Ok(Reply::Ports(ports))
+}
+
+fn kernel_drops<'a>(places: impl Iterator<Item = &'a Place>, drops: &Mutex<KernelDrops>) -> Vec<Option<u64>> {
+    // What another left behind in a panic is old at worst.
+    let mut drops = drops.lock().unwrap_or_else(PoisonError::into_inner);
+    drops.at(places, Instant::now(), Place::kernel_dropped)
 }
 
 async fn health(State(Visit { engine, said, .. }): State<Visit>) -> Response {

@@ -38,19 +38,24 @@ fn rig(room: usize) -> (Rig, Receiver<Call>) {
 
 /// Answers `count` calls: what is deleted was never there, all else is done.
 fn engine(calls: Receiver<Call>, count: usize) -> thread::JoinHandle<Vec<Request>> {
-    let answer = |call: Call| {
+    let serve = |call: Call| {
         let (request, reply) = client_request(call);
-        let answer = match request {
+        let said = match request {
             Request::DeleteRoute(_) => Err(Refusal::new(Code::NotFound, "there is no route").hint("look first")),
             _ => Ok(Reply::Done(Done {})),
         };
-        reply.send(answer).unwrap();
+        reply.send(answer(said)).unwrap();
         request
     };
-    thread::spawn(move || calls.iter().take(count).map(answer).collect())
+    thread::spawn(move || calls.iter().take(count).map(serve).collect())
 }
 
-fn client_request(call: Call) -> (Request, oneshot::Sender<Result<Reply, Refusal>>) {
+/// An answer that shows no ports.
+fn answer(reply: Result<Reply, Refusal>) -> Answer {
+    Answer { reply, places: Vec::new() }
+}
+
+fn client_request(call: Call) -> (Request, oneshot::Sender<Answer>) {
     let Call::Request(request, reply) = call else { panic!("no client's request: {call:?}") };
     (request, reply)
 }
@@ -222,9 +227,9 @@ fn a_client_that_waits_for_the_engine_keeps_its_place() {
     let socket = rig.socket.clone();
     let other = thread::spawn(move || Client::new(socket).timeout(HEAD_TIMEOUT / 2).stop());
     // It came after the crowd, so somebody has made room by now.
-    client_request(calls.recv().unwrap()).1.send(Ok(Reply::Done(Done {}))).unwrap();
+    client_request(calls.recv().unwrap()).1.send(answer(Ok(Reply::Done(Done {})))).unwrap();
     other.join().unwrap().unwrap();
-    client_request(call).1.send(Ok(Reply::Done(Done {}))).unwrap();
+    client_request(call).1.send(answer(Ok(Reply::Done(Done {})))).unwrap();
     waiting.join().unwrap().unwrap();
     drop(crowd);
 }
@@ -245,7 +250,7 @@ fn a_reply_outlives_the_order_to_stop() {
     let socket = rig.socket.clone();
     let client = thread::spawn(move || Client::new(socket).stop());
     let call = calls.recv().unwrap();
-    client_request(call).1.send(Ok(Reply::Done(Done {}))).unwrap();
+    client_request(call).1.send(answer(Ok(Reply::Done(Done {})))).unwrap();
     let socket = rig.socket.clone();
     rig.server.stop();
     client.join().unwrap().unwrap();

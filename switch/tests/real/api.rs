@@ -1,6 +1,8 @@
 //! The interface as its description has it: every example is said to a real switch by curl(1), and every answer is what
 //! the description promises, without a field more.
 
+use std::cmp::Reverse;
+
 use control::wire::{DESCRIPTION, OPENAPI};
 use serde_json::{Map, Value, json};
 
@@ -24,17 +26,23 @@ fn every_example_of_the_description_is_answered_as_described() {
     stage.must("ip netns add web && ip netns add db");
     stage.start_switch(RUN);
     for example in examples(&description) {
-        let ends = example.operation["x-ends-the-switch"] == true;
         let refused = &example.operation["responses"]["default"];
         for wrong in example.wrong() {
             let answer = ask(&mut stage, &wrong);
             assert_eq!(answer.status, 400, "{}: {}", wrong.target(), answer.body);
             check(&description, refused, &answer, &wrong);
         }
+        if example.operation["operationId"] == "pollTrace" {
+            stage.must(TRAFFIC);
+        }
         let answer = ask(&mut stage, &example);
         assert_eq!(answer.status, 200, "{} {}: {}", example.method, example.target(), answer.body);
         check(&description, &example.operation["responses"]["200"], &answer, &example);
-        if ends {
+        if example.operation["operationId"] == "pollTrace" {
+            let seen = |word: &&str| answer.body.contains(&format!(r#""decision":"{word}""#));
+            assert!(DECISIONS.iter().all(seen), "of {DECISIONS:?} there are {}", answer.body);
+        }
+        if example.ends_the_switch() {
             stage.must("wait");
             stage.start_switch(RUN);
         }
@@ -66,6 +74,10 @@ impl Example {
         format!("{}?{}", self.path, pairs.join("&")).trim_end_matches('?').to_owned()
     }
 
+    fn ends_the_switch(&self) -> bool {
+        self.operation["x-ends-the-switch"] == true
+    }
+
     /// What must be refused: a key nobody knows, a required one left out. None where no refusal is described.
     fn wrong(&self) -> Vec<Example> {
         if self.operation["responses"]["default"].is_null() {
@@ -81,7 +93,8 @@ impl Example {
     }
 }
 
-/// Every example, in an order in which each can succeed: what makes, what shows, what removes in reverse, what ends.
+/// Every example, in an order in which each can succeed: by path; on each what makes, what shows, what removes; last of
+/// all what ends the switch.
 fn examples(description: &Value) -> Vec<Example> {
     let mut found = Vec::new();
     for (path, methods) in object(&description["paths"]) {
@@ -89,17 +102,9 @@ fn examples(description: &Value) -> Vec<Example> {
             found.extend(examples_of(description, path, method, operation));
         }
     }
-    let rank = |example: &Example| match (example.method.as_str(), &example.operation["x-ends-the-switch"]) {
-        (_, Value::Bool(true)) => 3,
-        ("POST", _) => 0,
-        ("DELETE", _) => 2,
-        _ => 1,
-    };
-    let (mut kept, mut removing): (Vec<_>, Vec<_>) = found.into_iter().partition(|example| rank(example) != 2);
-    removing.reverse();
-    kept.extend(removing);
-    kept.sort_by_key(rank);
-    kept
+    // POST, GET, DELETE: it happens to be the alphabet's order, reversed.
+    found.sort_by_key(|example| (example.ends_the_switch(), example.path.clone(), Reverse(example.method.clone())));
+    found
 }
 
 fn examples_of(description: &Value, path: &str, method: &str, operation: &Value) -> Vec<Example> {
@@ -201,3 +206,7 @@ fn text(value: &Value) -> &str {
 }
 
 const RUN: &str = "--pod-range 10.244.0.0/24 --pod-range fd00:10:244::/64";
+/// What a trace is to show: a ping that is routed, one of the gateway, and one that nobody answers.
+const TRAFFIC: &str = "ip netns exec db sh -c 'ping -c 1 -w 10 10.244.0.1 && ping -c 1 -w 10 169.254.1.1 && ! ping -c 1 -W 0.1 224.0.0.9'";
+/// Every decision of a stage that the description has.
+const DECISIONS: [&str; 7] = ["parsed", "allowed", "routed", "rewritten", "sent", "punted", "dropped"];

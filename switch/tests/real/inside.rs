@@ -47,7 +47,9 @@ fn the_inside_is_told_as_it_is() {
     let fixed = ["punt unreachable", "punt unreachable", "drop blackhole", "punt local", "drop multicast"];
     assert_eq!(actions, [&fixed[..], &["drop unroutable", "forward", "forward", "forward"]].concat());
     let link = adjacencies[7].link.as_ref().unwrap();
-    let port = &client.ports().unwrap()[1];
+    let ports = client.ports().unwrap();
+    assert!(ports.iter().all(|port| port.kernel_dropped == Some(0)), "the kernel was asked: {ports:?}");
+    let port = &ports[1];
     assert_eq!((link.port, &link.name, link.destination), (1, &"pod-2".to_owned(), port.mac));
 
     let endpoints = client.endpoints().unwrap();

@@ -1,10 +1,12 @@
 //! Packets shown on their way: by the command and by the client, and that no trace outlives who wanted it.
 
+use std::fmt::Display;
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use control::{Code, Decision, Error, Form, Stage, StartTrace, TraceEnd, TraceView, TracedPacket};
+use host::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -65,6 +67,11 @@ fn follow(rig: &Rig, id: u64, enough: usize) -> Vec<TracedPacket> {
     seen
 }
 
+/// Three requests and no more, however late an answer comes; [`ping`] goes on until three were answered.
+fn three_pings(namespace: &Namespace, address: impl Display) {
+    must(namespace, &format!("ping -n -c 3 -i 0.05 -W 10 {address}")).has(" 3 received");
+}
+
 fn stages(packet: &TracedPacket) -> Vec<Stage> {
     packet.stages.iter().map(|stage| stage.stage).collect()
 }
@@ -80,7 +87,7 @@ fn a_ping_is_shown_there_and_back() {
     let between = format!("icmp or (icmp6 and host {} and host {})", a.v6(), b.v6());
     let id = rig.client().start_trace(filter(&between)).unwrap().id;
     for address in b.addresses() {
-        ping(&a, address);
+        three_pings(&a, address);
     }
     let seen = follow(&rig, id, 12);
     let names = |packet: &TracedPacket| {
@@ -88,14 +95,15 @@ fn a_ping_is_shown_there_and_back() {
         (name(&packet.from), name(&packet.to))
     };
     for (place, packet) in seen.iter().enumerate() {
-        let (one, other) = if place % 2 == 0 { ("pod-2", "pod-3") } else { ("pod-3", "pod-2") };
+        let is_request = matches!(packet.headers.icmp, Some((8 | 128, 0)));
+        let (one, other) = if is_request { ("pod-2", "pod-3") } else { ("pod-3", "pod-2") };
         assert_eq!(names(packet), (one.to_owned(), other.to_owned()));
         assert_eq!(stages(packet), Stage::ALL);
         let family = usize::from(place >= 6);
         let headers = &packet.headers;
         let ends = [headers.source.unwrap(), headers.destination.unwrap()];
         let (a, b) = (a.addresses()[family], b.addresses()[family]);
-        assert_eq!(ends, if place % 2 == 0 { [a, b] } else { [b, a] });
+        assert_eq!(ends, if is_request { [a, b] } else { [b, a] });
         let Decision::Rewritten { ttl, .. } = packet.stages[3].decision else { panic!("{packet:?}") };
         assert_eq!((headers.ttl, ttl), (Some(64), 63));
         let sent = &packet.stages[4].decision;
@@ -173,7 +181,7 @@ fn an_interrupt_ends_the_trace_with_the_rest_and_the_counts() {
     let (a, b) = (rig.pod(2), rig.pod(3));
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut trace = Tracing::start(&rig, &["--filter", "icmp"]);
-        ping(&a, b.v4());
+        three_pings(&a, b.v4());
         trace.signal(signal);
         let (text, closing) = trace.ended();
         assert_eq!(text.matches(" bytes\n").count(), 6, "{text}");

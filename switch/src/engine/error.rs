@@ -1,0 +1,64 @@
+//! What can go wrong in the engine, and how it is told.
+
+use std::error;
+use std::io;
+
+use control::{Code, Refusal};
+
+use crate::{purge, server, store};
+
+/// Why a switch did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "the messages say what the fields hold")]
+pub enum Error {
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Server(#[from] server::Error),
+    #[error(transparent)]
+    Purge(#[from] purge::Error),
+    #[error("cannot make the host port {name}")]
+    HostPort { name: String, source: host::Error },
+    #[error("{what} failed")]
+    System { what: &'static str, source: io::Error },
+    #[error("the worker ended by itself")]
+    Worker,
+    #[error("cannot take up endpoint {name}")]
+    Endpoint { name: String, source: host::Error },
+    #[error("{path} is another namespace now")]
+    OtherNamespace { path: String },
+    #[error("what an earlier switch kept does not fit the configuration: {0}")]
+    State(#[source] Refusal),
+}
+
+impl Error {
+    /// True when what was to be taken up does not exist any more.
+    pub(super) fn is_gone(&self) -> bool {
+        match self {
+            Error::Endpoint { source, .. } => source.is_missing(),
+            Error::OtherNamespace { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// What the kernel refused, as a refusal.
+pub(super) fn from_host(code: Code, error: &host::Error) -> Refusal {
+    Refusal::new(code, report(error))
+}
+
+/// An error with its causes, in one line.
+pub(super) fn report(error: &dyn error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// For `map_err`: what failed.
+pub(super) fn system(what: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::System { what, source }
+}
