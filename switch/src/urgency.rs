@@ -3,7 +3,8 @@
 //! Each frame written wakes the pod that reads it, and where pod and worker share a CPU the scheduler runs the pod at
 //! once: one packet, and back. At full bursts half of the worker's time went into that. The kernel's own packet path does
 //! not know the problem, since softirqs run before any thread; so a full turn does the same and runs at real-time
-//! priority, and the pod then finds the whole burst in its socket. Between turns the worker is an ordinary thread.
+//! priority, and the pod then finds the whole burst in its socket. A spell of such turns is short, and between spells the
+//! worker is an ordinary thread.
 //!
 //! A pod that computes gets the CPU between two turns and keeps it for a slice, so that turn by turn the worker would get
 //! less than its fair share. When the worker was kept waiting that long, it stays an ordinary thread for a while:
