@@ -135,14 +135,18 @@ impl Identity {
 
     /// The namespaces in which a process lives, or which a mount holds that is seen from here. Those that only a
     /// descriptor holds are not found.
-    pub fn inhabited() -> HashSet<Identity> {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    ///
+    /// # Errors
+    /// `/proc` cannot be read.
+    pub fn inhabited() -> io::Result<HashSet<Identity>> {
+        let mounts = fs::read("/proc/self/mountinfo")?;
+        let mounts = String::from_utf8_lossy(&mounts);
         let mounted = mounts.lines().filter_map(mounted_namespace);
         let is_process = |name: &OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
-        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let processes = entries.filter(|entry| is_process(&entry.file_name()));
+        let processes = fs::read_dir("/proc")?.flatten().filter(|entry| is_process(&entry.file_name()));
         let lived_in = processes.filter_map(|entry| fs::metadata(entry.path().join("ns/net")).ok());
-        mounted.chain(lived_in.map(|data| Identity { device: data.dev(), inode: data.ino() })).collect()
+        let lived_in = lived_in.map(|data| Identity { device: data.dev(), inode: data.ino() });
+        Ok(mounted.chain(lived_in).collect())
     }
 }
 

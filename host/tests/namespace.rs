@@ -40,7 +40,7 @@ fn a_namespace_is_known_by_what_leads_to_it() {
     let (pod, other) = (namespace(), namespace());
     let (identity, path) = (pod.identity(), pod.path().to_owned());
     assert!(identity.is_at(&path) && !identity.is_at(other.path()) && !identity.is_at(Path::new("/run/netns/none")));
-    let is_inhabited = |identity| Identity::inhabited().contains(&identity);
+    let is_inhabited = |identity| Identity::inhabited().unwrap().contains(&identity);
     assert!(is_inhabited(identity) && is_inhabited(Namespace::current().unwrap().identity()));
     let cookie = |namespace| Netlink::open_in(namespace).unwrap().namespace_cookie().unwrap();
     assert!(cookie(&pod) == cookie(&pod) && cookie(&pod) != cookie(&other));

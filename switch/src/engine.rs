@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use control::{Done, Refusal, Reply, Request};
-use crossbeam::channel::{self, Receiver};
+use crossbeam::channel::{self, Receiver, TryRecvError};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signalfd::SignalFd;
@@ -70,13 +70,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     let source = signals.as_fd().as_raw_fd();
     poll.registry().register(&mut SourceFd(&source), SIGNAL, Interest::READABLE).map_err(system("epoll_ctl"))?;
 
-    let state = State::new(config.node.clone());
-    match &kept {
-        // Kept before the host port is made, so that whoever comes after a crash in between knows it for ours.
-        None => store.begin(&state)?,
-        Some(kept) => takeover::report_damage(&store, &kept.damages),
+    if let Some(kept) = &kept {
+        takeover::report_damage(&store, &kept.damages);
     }
-    let host = takeover::open_host_port(&config, kept.as_ref())?;
+    let host = takeover::open_host_port(&config, &mut store, kept.as_ref())?;
+    let state = State::new(config.node.clone());
     let tables = Tables::new(&config, host, Arc::clone(&waker)).map_err(system("starting the worker"))?;
     let mut engine = Engine::new(config, store, state, tables);
     if let Some(kept) = kept {
@@ -90,6 +88,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     tell_service_manager(&[NotifyState::Ready, NotifyState::Status(&taken_up)]);
     let ended = engine.serve(poll, &signals, &calls);
     tell_service_manager(&[NotifyState::Stopping, NotifyState::Status("ending; pods' interfaces stay")]);
+    drop(calls);
     server.stop();
     engine.tables.stop().map_err(system("the worker"))?;
     if engine.purged {
@@ -102,7 +101,6 @@ pub fn run(config: Config) -> Result<(), Error> {
 struct Engine {
     config: Config,
     state: State,
-    store: Store,
     tables: Tables,
     slow: SlowSide,
     traces: Traces,
@@ -117,6 +115,8 @@ struct Engine {
     looked: Instant,
     ending: bool,
     purged: bool,
+    /// Last, so that its lock goes after the devices: who gets the lock finds them free.
+    store: Store,
 }
 
 impl Engine {
@@ -143,7 +143,9 @@ impl Engine {
     fn serve(&mut self, mut poll: Poll, signals: &SignalFd, calls: &Receiver<Call>) -> Result<(), Error> {
         let mut events = Events::with_capacity(8);
         while !self.ending {
-            match poll.poll(&mut events, Some(LOOK_EVERY)) {
+            // The bell rang once for all calls that wait.
+            let patience = if calls.is_empty() { LOOK_EVERY } else { Duration::ZERO };
+            match poll.poll(&mut events, Some(patience)) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(system("epoll_wait")(error)),
                 _ => {}
             }
@@ -152,10 +154,8 @@ impl Engine {
             }
             self.serve_slow_path();
             self.pulse.feel(&self.tables.worker.tallies, Instant::now());
+            self.answer_some(calls)?;
             self.end_forsaken_trace();
-            while let Ok(call) = calls.try_recv() {
-                self.answer(call);
-            }
             self.tables.look_at_cpu(Instant::now());
             if self.looked.elapsed() >= self.config.sweep_every {
                 self.looked = Instant::now();
@@ -176,6 +176,22 @@ impl Engine {
         }
     }
 
+    /// Answers a bounded number of calls: however many there are, the slow path and signals have their turn.
+    fn answer_some(&mut self, calls: &Receiver<Call>) -> Result<(), Error> {
+        for _ in 0..CALLS_AT_ONCE {
+            // Who asks after the end was asked for hears that the switch is stopping.
+            if self.ending {
+                break;
+            }
+            match calls.try_recv() {
+                Ok(call) => self.answer(call),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Err(Error::Deaf),
+            }
+        }
+        Ok(())
+    }
+
     /// Answers; a client that has gone does not want its answer.
     fn answer(&mut self, call: Call) {
         match call {
@@ -184,7 +200,11 @@ impl Engine {
                 drop(reply.send(Answer { reply: self.call(request), places }));
             }
             Call::Metrics(reply) => drop(reply.send(Box::new(scrape::metrics(self)))),
-            Call::Health(reply) => drop(reply.send(self.pulse.health(self.ending, Instant::now()))),
+            Call::Health(reply) => {
+                // A long answer to another call must not pass for a worker that stands still.
+                self.pulse.feel(&self.tables.worker.tallies, Instant::now());
+                let _ = reply.send(self.pulse.health(self.ending, Instant::now()));
+            }
         }
     }
 
@@ -226,6 +246,8 @@ fn tell_service_manager(state: &[NotifyState<'_>]) {
 
 /// Calls that may wait.
 const CALLS: usize = 256;
+/// Punts and signals come in between this many calls.
+const CALLS_AT_ONCE: usize = 16;
 /// A wake-up that failed is made up for this soon.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const WAKE: Token = Token(0);

@@ -30,7 +30,7 @@ impl Place {
             None => Netlink::open(),
             Some((path, id)) => {
                 let namespace = Namespace::open(path.as_path()).ok()?;
-                if netns_id(&namespace) != *id {
+                if !netns_id(&namespace).is(*id) {
                     return None;
                 }
                 Netlink::open_in(&namespace)

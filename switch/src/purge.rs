@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use control::InterfaceName;
 use host::{Namespace, Netlink, Route};
 use packet::Prefix;
 
@@ -16,7 +17,7 @@ use crate::config::Config;
 use crate::engine::netns_id;
 use crate::state::Endpoint;
 use crate::store::{self, Kept, Store};
-use crate::wire::TAP_KIND;
+use crate::wire::{TAP_KIND, unless_missing};
 
 /// One thing that was left.
 #[derive(Debug)]
@@ -60,26 +61,29 @@ pub enum Error {
 /// was kept there is not known, and goes with its namespace.
 pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, Error> {
     if !config.state_dir.exists() {
-        return of_the_node(config, &config.node.pod_ranges);
+        return of_the_node(&[&config.node.host_port], &config.node.pod_ranges);
     }
     let store = Store::open(&config.state_dir)?;
     let Kept { node, endpoints, .. } = store.load()?.unwrap_or_default();
-    let mut ranges = node.map(|node| node.pod_ranges).unwrap_or_default();
-    ranges.extend(&config.node.pod_ranges);
-    let mut found: Vec<Leftover> = endpoints.iter().filter_map(pod_interface).collect();
-    found.extend(of_the_node(config, &ranges)?);
+    let nodes = || node.iter().chain([&config.node]);
+    let ranges: Vec<Prefix> = nodes().flat_map(|node| node.pod_ranges.iter().copied()).collect();
+    let mut host_ports: Vec<&InterfaceName> = nodes().map(|node| &node.host_port).collect();
+    host_ports.dedup();
+    let mut found = Vec::new();
+    for endpoint in &endpoints {
+        found.extend(pod_interface(endpoint)?);
+    }
+    found.extend(of_the_node(&host_ports, &ranges)?);
     found.push(Leftover::StateDirectory(config.state_dir.clone()));
     Ok(found)
 }
 
 /// What is in the node's namespace; of the routes those for `ranges`, or all of ours when no range is known.
-fn of_the_node(config: &Config, ranges: &[Prefix]) -> Result<Vec<Leftover>, Error> {
+fn of_the_node(host_ports: &[&InterfaceName], ranges: &[Prefix]) -> Result<Vec<Leftover>, Error> {
     let mut own = Netlink::open()?;
     let mut found = Vec::new();
-    let name = config.node.host_port.as_str();
-    if let Ok(link) = own.link(name)
-        && link.kind == TAP_KIND
-    {
+    for name in host_ports.iter().map(|name| name.as_str()) {
+        let Some(link) = unless_missing(own.link(name))?.filter(|link| link.kind == TAP_KIND) else { continue };
         // A TAP has a carrier while a process holds it.
         if link.carrier {
             return Err(Error::Held { name: name.to_owned() });
@@ -94,14 +98,19 @@ fn of_the_node(config: &Config, ranges: &[Prefix]) -> Result<Vec<Leftover>, Erro
     Ok(found)
 }
 
-fn pod_interface(endpoint: &Endpoint) -> Option<Leftover> {
-    let namespace = Namespace::open(endpoint.netns.as_path()).ok()?;
-    if !netns_id(&namespace).is(endpoint.netns_id) {
-        return None;
-    }
+/// None when it is gone with its namespace, or another device is in its place.
+fn pod_interface(endpoint: &Endpoint) -> Result<Option<Leftover>, Error> {
+    let namespace = match Namespace::open(endpoint.netns.as_path()) {
+        Err(host::Error::NotNetworkNamespace { .. }) => return Ok(None),
+        opened => unless_missing(opened)?,
+    };
+    let Some(namespace) = namespace.filter(|namespace| netns_id(namespace).is(endpoint.netns_id)) else {
+        return Ok(None);
+    };
     let name = endpoint.interface.as_str();
-    let link = Netlink::open_in(&namespace).ok()?.link(name).ok()?;
-    (link.kind == TAP_KIND).then(|| Leftover::PodInterface { namespace, name: name.to_owned() })
+    let link = unless_missing(Netlink::open_in(&namespace)?.link(name))?;
+    let is_ours = link.is_some_and(|link| link.kind == TAP_KIND);
+    Ok(is_ours.then(|| Leftover::PodInterface { namespace, name: name.to_owned() }))
 }
 
 impl Leftover {

@@ -137,7 +137,8 @@ impl Store {
             Errno::EWOULDBLOCK => Error::Locked { dir: dir.to_owned(), pid: holder(&path) },
             _ => failed("lock", &path)(errno.into()),
         })?;
-        lock.set_len(0).and_then(|()| writeln!(&*lock, "{}", process::id())).map_err(failed("write", &path))?;
+        // For whoever is refused; without it the lock is one all the same.
+        let _ = lock.set_len(0).and_then(|()| writeln!(&*lock, "{}", process::id()));
         Ok(Store { dir: dir.to_owned(), journal: None, full_at: 0, _lock: lock })
     }
 
@@ -180,17 +181,36 @@ impl Store {
 
     /// Keeps `state` in place of all that was kept before.
     pub fn begin(&mut self, state: &State) -> Result<(), Error> {
+        self.write(state.node(), state.endpoints(), state.routes())
+    }
+
+    /// Keeps what was kept before, under new settings.
+    pub fn carry_over(&mut self, node: &Node, kept: &Kept) -> Result<(), Error> {
+        self.write(node, kept.endpoints.iter(), kept.routes.iter())
+    }
+
+    fn write<'a>(
+        &mut self,
+        node: &Node,
+        endpoints: impl Iterator<Item = &'a Endpoint>,
+        routes: impl Iterator<Item = &'a Route>,
+    ) -> Result<(), Error> {
         let path = self.dir.join(JOURNAL);
         let failed = |source| Error::Io { action: "write", path: path.clone(), source };
-        let head = Head { format: FORMAT, boot: boot(), node: Cow::Borrowed(state.node()) };
-        let endpoints = state.endpoints().map(|endpoint| Record::Endpoint(Cow::Borrowed(endpoint)));
-        let routes = state.routes().map(|route| Record::Route(Cow::Borrowed(route)));
+        let head = Head { format: FORMAT, boot: boot(), node: Cow::Borrowed(node) };
+        let endpoints = endpoints.map(|endpoint| Record::Endpoint(Cow::Borrowed(endpoint)));
+        let routes = routes.map(|route| Record::Route(Cow::Borrowed(route)));
         let records = [Record::Head(head)].into_iter().chain(endpoints).chain(routes);
         let journal = Journal::replace(&path, records).map_err(failed)?;
         self.full_at = 2 * journal.records() + RECORDS_SPARE;
         self.journal = Some(journal);
         let _ = fs::remove_file(self.dir.join(DOCUMENT));
         Ok(())
+    }
+
+    /// Says that the journal lacks a change: the next one writes all of it anew.
+    pub fn distrust(&mut self) {
+        self.journal = None;
     }
 
     /// Keeps the one change that made `state` what it is now; when this fails, nothing of it is kept.
@@ -232,12 +252,16 @@ impl Error {
 
 /// What the records come to, unless they are of another run of the machine.
 fn fold(records: Vec<Record<'_>>) -> Option<Kept> {
-    let (mut node, mut endpoints, mut routes) = (None, BTreeMap::new(), BTreeMap::new());
+    let (mut node, mut endpoints, mut routes) = (None, BTreeMap::<Name, Endpoint>::new(), BTreeMap::new());
     for record in records {
         match record {
             Record::Head(head) if head.boot != boot() => return None,
             Record::Head(head) => node = Some(head.node.into_owned()),
-            Record::Endpoint(endpoint) => drop(endpoints.insert(endpoint.name.clone(), endpoint.into_owned())),
+            Record::Endpoint(endpoint) => {
+                // Where the record of its end was damaged, an earlier one would have the same interface.
+                endpoints.retain(|_, earlier| !is_same_interface(earlier, &endpoint));
+                endpoints.insert(endpoint.name.clone(), endpoint.into_owned());
+            }
             Record::EndpointGone(name) => drop(endpoints.remove(name.as_ref())),
             Record::Route(route) => drop(routes.insert(route.prefix, route.into_owned())),
             Record::RouteGone(prefix) => drop(routes.remove(&prefix)),
@@ -245,6 +269,10 @@ fn fold(records: Vec<Record<'_>>) -> Option<Kept> {
     }
     let (endpoints, routes) = (endpoints.into_values().collect(), routes.into_values().collect());
     Some(Kept { node, endpoints, routes, damages: Vec::new() })
+}
+
+fn is_same_interface(one: &Endpoint, other: &Endpoint) -> bool {
+    one.interface == other.interface && one.netns_id.is(other.netns_id)
 }
 
 fn records(effect: &Effect) -> Vec<Record<'_>> {
@@ -277,7 +305,7 @@ fn holder(lock: &Path) -> String {
     if pid.trim().is_empty() { "just starting".to_owned() } else { pid.trim().to_owned() }
 }
 
-/// Every file of a state directory; all but the first two are gone when no switch runs.
+/// Every file of a state directory; the socket is gone when no switch runs.
 pub const FILES: [&str; 6] = [LOCK, JOURNAL, JOURNAL_NEW, DAMAGED, DOCUMENT, SOCKET];
 const LOCK: &str = "lock";
 const JOURNAL: &str = "state.journal";

@@ -83,9 +83,9 @@ pub fn readopt_pod(endpoint: &Endpoint, namespace: &Namespace) -> Result<Tap, Er
 /// Makes the host port, or takes the one an earlier switch left; its addresses and routes are brought up to `node`.
 ///
 /// # Errors
-/// What the kernel refused. A device made here goes with the returned TAP unless it was made persistent.
+/// What the kernel refused. A device made here goes with the returned TAP; one that was taken lasts.
 pub fn host_port(name: &InterfaceName, node: &Node, adopt: bool) -> Result<Tap, Error> {
-    let tap = Tap::open(&TapOptions { adopt, ..TapOptions::new(name.as_str()) })?;
+    let tap = Tap::open(&TapOptions { adopt, persistent: adopt, ..TapOptions::new(name.as_str()) })?;
     for (family, key, value) in HOST_SYSCTLS {
         set_if_present(&Sysctl::interface(*family, name.as_str(), key)?, value)?;
     }
@@ -141,7 +141,7 @@ fn remove_unreachable_routes(own: &mut Netlink, before: &Node, now: &Node) -> Re
     Ok(())
 }
 
-fn unless_missing<T>(done: Result<T, Error>) -> Result<Option<T>, Error> {
+pub(crate) fn unless_missing<T>(done: Result<T, Error>) -> Result<Option<T>, Error> {
     match done {
         Err(error) if error.is_missing() => Ok(None),
         done => done.map(Some),

@@ -44,7 +44,8 @@ impl Engine {
             let prefixes: Vec<Prefix> = routes.iter().map(|route| route.prefix).collect();
             self.unplug(endpoint, &prefixes);
             if let Err(refusal) = self.keep(&effect) {
-                tracing::warn!(endpoint = %endpoint.name, "detached, and the next start will find out: {refusal}");
+                tracing::warn!(endpoint = %endpoint.name, "detached, but not written down yet: {refusal}");
+                self.store.distrust();
             }
             return Ok(Reply::Detached(Detached { routes: prefixes }));
         }
@@ -73,7 +74,8 @@ impl Engine {
     fn revert(&mut self, effect: Effect) {
         let undone = self.state.revert(effect);
         if let Err(refusal) = self.keep(&undone) {
-            tracing::warn!("not undone in the kept state, and the next start will find out: {refusal}");
+            tracing::warn!("undone, but not written down yet: {refusal}");
+            self.store.distrust();
         }
     }
 

@@ -23,6 +23,8 @@ pub enum Error {
     System { what: &'static str, source: io::Error },
     #[error("the worker ended by itself")]
     Worker,
+    #[error("the control server ended by itself")]
+    Deaf,
     #[error("cannot take up endpoint {name}")]
     Endpoint { name: String, source: host::Error },
     #[error("{path} is another namespace now")]
@@ -35,7 +37,12 @@ impl Error {
     /// True when what was to be taken up does not exist any more.
     pub(super) fn is_gone(&self) -> bool {
         match self {
-            Error::Endpoint { source, .. } => source.is_missing(),
+            // A file where its namespace was, another device where its own was: they are gone all the same.
+            Error::Endpoint { source, .. } => {
+                let replaced =
+                    matches!(source, host::Error::NotNetworkNamespace { .. } | host::Error::TapUnlike { .. });
+                source.is_missing() || replaced
+            }
             Error::OtherNamespace { .. } => true,
             _ => false,
         }

@@ -4,8 +4,8 @@
 //! that this process made lies in the node's namespace by its descriptor, so it is deleted with the pod's. One that was
 //! taken up keeps the pod's namespace alive, and would for ever; hence the question whether anything else does.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
-use std::sync::OnceLock;
 
 use control::{Detach, Origin};
 use host::{Identity, Namespace};
@@ -19,7 +19,7 @@ use super::endpoints::netns_id;
 impl Engine {
     /// Detaches endpoints without a namespace, and the routes to them, whoever asked for those.
     pub(super) fn sweep(&mut self) {
-        let inhabited = OnceLock::new();
+        let inhabited = OnceCell::new();
         let is_gone = |endpoint: &&Endpoint| {
             self.tables
                 .world()
@@ -38,12 +38,14 @@ impl Engine {
 
 /// The path names it no more, and its device is deleted or nothing but our own descriptor holds it. A path that names
 /// the same inode may be a new namespace that was given the number of the dead one.
-fn has_lost_its_namespace(endpoint: &Endpoint, port: &Port, inhabited: &OnceLock<HashSet<Identity>>) -> bool {
+fn has_lost_its_namespace(endpoint: &Endpoint, port: &Port, inhabited: &OnceCell<Option<HashSet<Identity>>>) -> bool {
     let Link::Tap(tap) = &port.link else { return false };
     let identity = Identity { device: endpoint.netns_id.device, inode: endpoint.netns_id.inode };
     if identity.is_at(endpoint.netns.as_path()) {
         let now = || Namespace::open(endpoint.netns.as_path()).map(|namespace| netns_id(&namespace));
         return !tap.is_attached() && now().is_ok_and(|now| !now.is(endpoint.netns_id));
     }
-    !tap.is_attached() || !inhabited.get_or_init(Identity::inhabited).contains(&identity)
+    let inhabited = inhabited.get_or_init(|| Identity::inhabited().ok());
+    // Without an answer nobody is taken for dead.
+    !tap.is_attached() || inhabited.as_ref().is_some_and(|inhabited| !inhabited.contains(&identity))
 }

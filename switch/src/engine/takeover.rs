@@ -11,7 +11,7 @@ use packet::Mac;
 
 use crate::config::Config;
 use crate::port::{Link, Port, PortCounters};
-use crate::state::Endpoint;
+use crate::state::{Endpoint, State};
 use crate::store::{Damage, Kept, Store};
 use crate::wire;
 
@@ -21,7 +21,7 @@ use super::error::{Error, report};
 
 /// Makes the host port, or takes up the one that is there, and lets it outlive this process. `kept` is what an earlier
 /// switch was asked for; what it had set up for settings that have changed since is removed.
-pub(super) fn open_host_port(config: &Config, kept: Option<&Kept>) -> Result<Port, Error> {
+pub(super) fn open_host_port(config: &Config, store: &mut Store, kept: Option<&Kept>) -> Result<Port, Error> {
     let node = &config.node;
     let name = &node.host_port;
     let named = |source| Error::HostPort { name: name.to_string(), source };
@@ -31,6 +31,13 @@ pub(super) fn open_host_port(config: &Config, kept: Option<&Kept>) -> Result<Por
     }
     let adopt = kept.is_some() && before.is_none_or(|before| before.host_port == *name);
     let tap = wire::host_port(name, node, adopt).map_err(named)?;
+    // Kept after the device was made and before it is made to last: a crash leaves none that is not known for ours, and a
+    // stranger's that is in the way stays a stranger's.
+    match kept {
+        None => store.begin(&State::new(node.clone()))?,
+        Some(kept) if before != Some(node) => store.carry_over(node, kept)?,
+        Some(_) => {}
+    }
     tap.set_persistent(true).map_err(named)?;
     Ok(Port {
         number: 0,
@@ -54,8 +61,12 @@ pub(super) fn report_damage(store: &Store, damages: &[Damage]) {
         return;
     }
     for Damage { line, cut_off } in damages {
-        let what = if *cut_off { "is cut off" } else { "is damaged" };
-        tracing::warn!("line {line} of the kept state {what}: what was asked for there is lost");
+        let what = if *cut_off {
+            "is cut off: who asked for it was never answered"
+        } else {
+            "is damaged: what it said is lost"
+        };
+        tracing::warn!("line {line} of the kept state {what}");
     }
     match store.set_damaged_aside() {
         Ok(copy) => tracing::warn!("a copy of the damaged state is {}", copy.display()),
@@ -66,10 +77,11 @@ pub(super) fn report_damage(store: &Store, damages: &[Damage]) {
 impl Engine {
     /// Takes up endpoints and routes. All ports come into force together, then the routes.
     pub(super) fn take_over(&mut self, kept: Kept) -> Result<(), Error> {
-        let damaged = !kept.damages.is_empty();
+        // A last record that is cut off was never acknowledged, and nothing builds on it.
+        let damaged = kept.damages.iter().any(|damage| !damage.cut_off);
         let mut ports = Vec::with_capacity(kept.endpoints.len());
-        for endpoint in kept.endpoints {
-            match self.reopen(&endpoint) {
+        for mut endpoint in kept.endpoints {
+            match self.reopen(&mut endpoint) {
                 Ok(port) => match self.state.admit_endpoint(endpoint) {
                     Ok(()) => ports.push(port),
                     Err(refusal) => {
@@ -108,12 +120,16 @@ impl Engine {
         self.tables.load(route.prefix, hop).map_err(Error::State)
     }
 
-    fn reopen(&self, endpoint: &Endpoint) -> Result<Port, Error> {
-        let failed = |source| Error::Endpoint { name: endpoint.name.to_string(), source };
+    fn reopen(&self, endpoint: &mut Endpoint) -> Result<Port, Error> {
+        let name = endpoint.name.to_string();
+        let failed = |source| Error::Endpoint { name: name.clone(), source };
         let namespace = Namespace::open(endpoint.netns.as_path()).map_err(failed)?;
-        if !netns_id(&namespace).is(endpoint.netns_id) {
+        let id = netns_id(&namespace);
+        if !id.is(endpoint.netns_id) {
             return Err(Error::OtherNamespace { path: endpoint.netns.to_string() });
         }
+        // An older switch may not have known all of it.
+        endpoint.netns_id = id;
         let tap: Tap = wire::readopt_pod(endpoint, &namespace).map_err(failed)?;
         pod_port(endpoint, tap, &self.config).map_err(failed)
     }

@@ -1,7 +1,7 @@
 //! A file of records that are appended one by one, each telling by itself whether it is sound.
 //!
 //! ```text
-//!   8ae3f015 {"format":2, ...}      one line a record: CRC-32 of what follows the blank, in hexadecimal
+//!   8ae3f015 {"head": {"format":2, ...}}   one line a record: CRC-32 of what follows the blank, in hexadecimal
 //!   03b1c77e {"endpoint": ...}
 //!   f00ba4d1 {"route": ...}
 //! ```
