@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,8 @@ pub fn start(level: LevelFilter) -> Log {
     let journal = leads_to_journal(env::var("JOURNAL_STREAM").ok().as_deref(), stderr);
     let lines = Lines { form: if journal { Form::Journal } else { Form::Plain }, repeats: Arc::default() };
     let subscriber = tracing_subscriber::fmt().with_writer(io::stderr).with_ansi(false).with_max_level(level);
-    subscriber.event_format(lines.clone()).init();
+    // A line that cannot be written is lost: the switch goes on, and has nowhere to say so.
+    subscriber.log_internal_errors(false).event_format(lines.clone()).init();
     Log(lines)
 }
 
@@ -45,7 +46,8 @@ impl Drop for Log {
         let mut text = String::new();
         let told = self.0.tell_left_out(&mut text, Instant::now() + SPELL);
         if told.is_ok() {
-            eprint!("{text}");
+            // As above.
+            let _ = io::stderr().write_all(text.as_bytes());
         }
     }
 }

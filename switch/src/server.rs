@@ -265,13 +265,14 @@ fn run(runtime: &Runtime, sockets: Sockets, engine: Engine, stopped: oneshot::Re
     let visit = move |said| Visit { engine: engine.clone(), drops: drops.clone(), said };
     let for_monitoring = visit.clone();
     let (control, metrics) = sockets;
-    let (accepting, taken) = accept(control, move |stream: &tokio::net::UnixStream, said| {
+    let (accepting, taken) = accept(control, CONNECTION_TIMEOUT, move |stream: &tokio::net::UnixStream, said| {
         let trusted = stream.peer_cred().is_ok_and(|peer| trusted(peer.uid(), geteuid().as_raw()));
         if trusted { everything(visit(said)) } else { Router::new().fallback(turn_away) }
     });
     let mut tasks = vec![(runtime.spawn(accepting), taken)];
     if let Some(metrics) = metrics {
-        let (accepting, taken) = accept(metrics, move |_, said| monitoring::alone().with_state(for_monitoring(said)));
+        let pages = move |_: &_, said| monitoring::alone().with_state(for_monitoring(said));
+        let (accepting, taken) = accept(metrics, SCRAPE_TIMEOUT, pages);
         tasks.push((runtime.spawn(accepting), taken));
     }
     runtime.block_on(async {
@@ -288,9 +289,10 @@ fn run(runtime: &Runtime, sockets: Sockets, engine: Engine, stopped: oneshot::Re
     });
 }
 
-/// Serves every connection with the router it is given, and all the places there are for them.
+/// Serves every connection with the router it is given, for so long at most; and all the places there are for them.
 fn accept<L: Listener>(
     mut listener: L,
+    lasts_max: Duration,
     router: impl Fn(&L::Io, Said) -> Router + Send + Sync + 'static,
 ) -> (impl Future<Output = ()> + Send, All) {
     let mut places = Places::new(CONNECTIONS_MAX);
@@ -301,7 +303,7 @@ fn accept<L: Listener>(
             places
                 .admit(|said| {
                     let router = router(&stream, said);
-                    converse(stream, router)
+                    converse(stream, router, lasts_max)
                 })
                 .await;
         }
@@ -315,7 +317,7 @@ fn everything(visit: Visit) -> Router {
     requests.layer(DefaultBodyLimit::max(BODY_LEN_MAX)).merge(monitoring::pages()).with_state(visit)
 }
 
-async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, lasts_max: Duration) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -323,7 +325,7 @@ async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, 
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     // How a connection ends concerns its client alone.
-    let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+    let _ = timeout(lasts_max, connection).await;
 }
 
 /// One connection's way to the engine.
@@ -390,6 +392,8 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 pub const HEAD_LEN_MAX: usize = 16 * 1024;
 /// How long a connection may last in all.
 pub const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same where anybody of this machine may connect: a scrape takes milliseconds.
+const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the engine may take; the client waits a little longer.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long an ending server waits for replies to be delivered.

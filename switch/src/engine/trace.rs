@@ -89,7 +89,7 @@ impl Engine {
     pub(super) fn end_forsaken_trace(&mut self) {
         let Some(running) = &self.traces.running else { return };
         if self.started.elapsed().saturating_sub(running.polled) > FORSAKEN_AFTER {
-            tracing::info!(trace = running.id, "ended: its client is gone");
+            tracing::info!(trace = running.id, "ended: nobody has asked for its packets");
             self.trace_view(Vec::new(), Some(TraceEnd::Stopped));
         }
     }
@@ -149,9 +149,9 @@ impl Engine {
     }
 }
 
-/// A client asks far more often than that.
-const FORSAKEN_AFTER: Duration = Duration::from_secs(5);
+/// A client asks far more often than that, unless its terminal holds it up.
+const FORSAKEN_AFTER: Duration = Duration::from_secs(30);
 /// However long a client goes on asking.
 const LASTS_MAX: Duration = Duration::from_secs(3600);
 /// Packets of one answer, as long as the trace goes on.
-const PACKETS_AT_ONCE: usize = 1024;
+const PACKETS_AT_ONCE: usize = 256;

@@ -9,7 +9,7 @@
 //! `GET` and `HEAD` only. The control thread copies the numbers; the text of them, and the kernel's own drops, which have
 //! to be asked for in every pod's namespace, for `show ports` too, are made on a thread beside the server's, one at a time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -19,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use control::wire::{HEALTHZ, METRICS, READYZ};
 use control::{PortView, Refusal, Reply};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task;
 
 use crate::kernel_drops::{KernelDrops, Place};
@@ -37,22 +38,24 @@ pub(super) fn alone() -> Router<Visit> {
     pages().fallback(async move || (StatusCode::NOT_FOUND, there_are))
 }
 
-/// The kernel's drops, as of when they were last asked for.
+/// The kernel's drops, as of when they were last asked for. Who has them is the one who may ask, so that no more than one
+/// set of numbers waits for its text.
 pub(super) type SharedDrops = Arc<Mutex<KernelDrops>>;
 
 async fn metrics(State(Visit { engine, drops, said }): State<Visit>) -> Response {
     said.all();
+    let drops = drops.lock_owned().await;
     let metrics = match engine.ask(Call::Metrics, LOOK_TIMEOUT).await {
         Ok(metrics) => *metrics,
         Err(unanswered) => return unwell(unanswered.message()),
     };
-    let text = task::spawn_blocking(move || with_kernel_drops(metrics, &drops).text());
+    let text = task::spawn_blocking(move || with_kernel_drops(metrics, drops).text());
     // It is not cancelled; a panic has been reported by its own thread.
     let Ok(text) = text.await else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response()
 }
 
-fn with_kernel_drops(mut metrics: Metrics, drops: &Mutex<KernelDrops>) -> Metrics {
+fn with_kernel_drops(mut metrics: Metrics, drops: OwnedMutexGuard<KernelDrops>) -> Metrics {
     let dropped = kernel_drops(metrics.ports.iter().map(|port| &port.place), drops);
     for (port, dropped) in metrics.ports.iter_mut().zip(dropped) {
         port.kernel_dropped = dropped;
@@ -66,7 +69,8 @@ pub(super) async fn complete(
     places: Vec<Place>,
     drops: SharedDrops,
 ) -> Result<Reply, Refusal> {
-    let asking = task::spawn_blocking(move || kernel_drops(places.iter(), &drops));
+    let drops = drops.lock_owned().await;
+    let asking = task::spawn_blocking(move || kernel_drops(places.iter(), drops));
     // It is not cancelled; a panic has been reported by its own thread, and leaves the drops unknown.
     for (port, dropped) in ports.iter_mut().zip(asking.await.unwrap_or_default()) {
         port.kernel_dropped = dropped;
@@ -74,9 +78,10 @@ pub(super) async fn complete(
     Ok(Reply::Ports(ports))
 }
 
-fn kernel_drops<'a>(places: impl Iterator<Item = &'a Place>, drops: &Mutex<KernelDrops>) -> Vec<Option<u64>> {
-    // What another left behind in a panic is old at worst.
-    let mut drops = drops.lock().unwrap_or_else(PoisonError::into_inner);
+fn kernel_drops<'a>(
+    places: impl Iterator<Item = &'a Place>,
+    mut drops: OwnedMutexGuard<KernelDrops>,
+) -> Vec<Option<u64>> {
     drops.at(places, Instant::now(), Place::kernel_dropped)
 }
 

@@ -1,8 +1,9 @@
 //! What the switch logs, and in which form.
 
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
-use crate::rig::{Pod, Rig};
+use crate::rig::{Pod, Rig, ping, until};
 
 #[test]
 fn the_journal_is_recognised_and_spared_what_it_knows_itself() {
@@ -40,4 +41,18 @@ fn endpoints_forgotten_by_the_dozen_do_not_flood_the_log() {
     let log = rig.logged();
     assert_eq!(log.matches("forgotten").count(), 6, "{log}");
     assert!(log.contains("7 more like this were left out: forgotten"), "{log}");
+}
+
+#[test]
+fn a_log_that_cannot_be_written_does_not_end_the_switch() {
+    let mut rig = Rig::stopped("sweep_seconds = 1");
+    rig.start_with(|command, _| {
+        command.stderr(File::options().write(true).open("/dev/full").unwrap());
+    });
+    let (a, b) = (rig.pod(2), rig.pod(3));
+    drop(b);
+    until("the sweep to have said something", || (rig.client().status().unwrap().endpoints == 1).then_some(()));
+    ping(&rig.node, a.v4());
+    rig.client().stop().unwrap();
+    assert!(rig.has_ended());
 }

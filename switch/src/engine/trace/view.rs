@@ -1,5 +1,7 @@
 //! A record in the words of control.
 
+use std::fmt::Write as _;
+
 use control::{Decision, PortLabel, Stage, StageTrace, SuperFrame, TracedPacket};
 use packet::view::{Fragment, Icmp, Tcp, protocol, tcp_flag};
 use packet::{Exit, Gso, shape};
@@ -25,8 +27,16 @@ pub(super) fn packet(record: &Record, world: &World) -> TracedPacket {
         checksum_unfinished: record.offload.needs_csum,
         headers: headers(record.start()),
         stages: stages(record, world),
-        bytes: record.start().iter().map(|byte| format!("{byte:02x}")).collect(),
+        bytes: hexadecimal(record.start()),
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        write!(text, "{byte:02x}").expect("a string takes all that is written");
+    }
+    text
 }
 
 fn label(number: u16, world: &World) -> PortLabel {
