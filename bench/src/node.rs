@@ -199,17 +199,15 @@ impl Node {
 
     fn filled(&mut self, plan: &Plan, progress: &ProgressBar) -> Result<Vec<Figures>> {
         let sleeping = Node::new(PODS_MIN, "poll = \"sleep\"\n")?;
-        let mut all = Vec::new();
-        for rate in RATES {
-            let mut figures = Figures::lower(format!("{rate} packets/s")).beside(&["sleep-mode"]);
-            for _ in 0..plan.rounds {
+        let mut all = RATES.map(|rate| Figures::lower(format!("{rate} packets/s")).beside(&["sleep-mode"]));
+        for _ in 0..plan.rounds {
+            for (figures, rate) in all.iter_mut().zip(RATES) {
                 figures.ours.push(self.filled_at(rate, plan.counted)?);
                 figures.peers[0].1.push(sleeping.filled_at(rate, plan.counted)?);
             }
-            all.push(figures);
+            progress.inc(1);
         }
-        progress.inc(plan.rounds as u64);
-        Ok(all)
+        Ok(all.into())
     }
 
     /// CPU seconds of the switch per second, while one pod sends another so many packets and work fills every CPU.
