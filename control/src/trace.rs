@@ -59,6 +59,8 @@ words! {
         Time => "time",
         /// It was stopped.
         Stopped => "stopped",
+        /// The port it was of has left.
+        PortGone => "port-gone",
     }
 }
 

@@ -19,6 +19,8 @@ use std::path::PathBuf;
 use control::{Client, InterfaceName};
 use serde::Serialize;
 
+use crate::thread::OWN;
+
 /// One thing looked at.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Finding {
@@ -59,13 +61,14 @@ pub struct Place {
 pub fn examine(place: &Place) -> Vec<Finding> {
     let tap = tap::Probe::new();
     let status = place.client.status();
-    let process = status.as_ref().ok().map(|status| status.pid);
+    // What is true of one process alone is asked of the switch; where none runs, of this program in its place.
+    let process = status.as_ref().map_or_else(|_| OWN.to_owned(), |status| format!("/proc/{}", status.pid));
     [
         rights::findings(),
         tap.findings(),
         network::findings(&place.host_port),
-        machine::findings(&place.state_dir, process),
-        security::findings(),
+        machine::findings(&place.state_dir, &process),
+        security::findings(&process),
         running::findings(&place.client, &status, tap.abilities()),
     ]
     .concat()

@@ -64,7 +64,7 @@ pub fn sudo() -> String {
         let value = env::var(name).ok()?;
         Some(format!("{name}={}", quoted(&value)))
     });
-    let arguments = env::args().map(|argument| quoted(&argument));
+    let arguments = env::args_os().map(|argument| quoted(&argument.to_string_lossy()));
     ["sudo".to_owned()].into_iter().chain(environment).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 

@@ -1,4 +1,4 @@
-//! A thread of this process as the kernel sees it (proc(5), `/proc/PID/task/TID`).
+//! A thread as the kernel sees it (proc(5), `/proc/PID/task/TID`).
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,9 +13,9 @@ pub struct ThreadStatus {
     pub cpu_time: Option<Duration>,
 }
 
-/// The thread of this name; none if there is none.
-pub fn thread_named(name: &str) -> Option<ThreadStatus> {
-    let tasks = fs::read_dir("/proc/self/task").ok()?.flatten().map(|task| task.path());
+/// The thread of this name of the process with this folder, such as [`OWN`]; none if there is none.
+pub fn thread_named(process: &str, name: &str) -> Option<ThreadStatus> {
+    let tasks = fs::read_dir(format!("{process}/task")).ok()?.flatten().map(|task| task.path());
     let is_named = |task: &PathBuf| fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim_end() == name);
     let task = tasks.into_iter().find(is_named)?;
     let status = fs::read_to_string(task.join("status")).unwrap_or_default();
@@ -29,35 +29,41 @@ pub fn thread_named(name: &str) -> Option<ThreadStatus> {
     })
 }
 
+/// The folder of this process.
+pub const OWN: &str = "/proc/self";
+/// What the worker's thread is called.
+pub const WORKER_THREAD: &str = "worker-0";
+
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::mpsc::{self, TryRecvError};
     use std::thread;
+    use std::time::Instant;
 
     use super::*;
 
     #[test]
     fn a_thread_is_found_by_its_name_and_its_cpu_time_grows() {
-        let (say, hear) = mpsc::channel();
-        let (answer, answered) = mpsc::channel();
+        let (stop, stopped) = mpsc::channel::<()>();
         let named = thread::Builder::new().name("psw-looked-at".to_owned());
-        let thread = named.spawn(move || {
-            for _ in hear {
-                let mut work = 0_u64;
-                (0..1_000_000_u64).for_each(|n| work = std::hint::black_box(work ^ n));
-                answer.send(work).unwrap();
+        // Ends with this test, however that ends.
+        let thread = named.spawn(move || while stopped.try_recv() == Err(TryRecvError::Empty) {}).unwrap();
+        let look = || thread_named(OWN, "psw-looked-at");
+        let began = Instant::now();
+        let patience = || assert!(began.elapsed() < Duration::from_secs(30), "waited in vain");
+        let before = loop {
+            // The name is the thread's own first act.
+            if let Some(status) = look() {
+                break status;
             }
-        });
-        let time = || {
-            say.send(()).unwrap();
-            answered.recv().unwrap();
-            thread_named("psw-looked-at").unwrap()
+            patience();
         };
-        let (before, after) = (time(), time());
-        assert!(before.cpu_time.unwrap() < after.cpu_time.unwrap());
-        assert!(!after.cpus.unwrap().is_empty());
-        drop(say);
-        thread.unwrap().join().unwrap();
-        assert_eq!(thread_named("psw-nobody"), None);
+        while look().unwrap().cpu_time.unwrap() <= before.cpu_time.unwrap() {
+            patience();
+        }
+        assert!(!before.cpus.unwrap().is_empty());
+        drop(stop);
+        thread.join().unwrap();
+        assert_eq!(thread_named(OWN, "psw-nobody"), None);
     }
 }

@@ -160,8 +160,7 @@ impl Record {
         let row = usize::from(self.row);
         if stage == Stage::Route {
             let (number, by_return) = (burst.adjacency[row], self.by_return);
-            let adjacency = world.adjacencies.get(usize::from(number)).unwrap_or(&world.adjacencies[0]);
-            self.routed = Some(Routed { number, adjacency: *adjacency, by_return });
+            self.routed = Some(Routed { number, adjacency: *world.adjacency(number), by_return });
         }
         let exit = burst.exit[row];
         self.left = (!exit.is_none()).then_some((stage, exit));

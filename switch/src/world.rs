@@ -113,6 +113,12 @@ impl World {
         World { ports, adjacencies, fib, number: 0, existing: Arc::default(), trace: None }
     }
 
+    /// The adjacency of that number; a number the world does not know is the first one, no route.
+    #[inline]
+    pub fn adjacency(&self, number: u16) -> &Adjacency {
+        self.adjacencies.get(usize::from(number)).unwrap_or(&self.adjacencies[0])
+    }
+
     /// Makes a port and the adjacency of its station known.
     pub fn add(&mut self, port: Port) {
         let (slot, hop) = (usize::from(port.number), hop_of(port.number).index());

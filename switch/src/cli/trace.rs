@@ -76,7 +76,11 @@ fn stop(client: &Client, id: u64, (shown, json): (&mut usize, bool)) -> Result<T
 }
 
 fn because(ended: Option<TraceEnd>) -> &'static str {
-    if ended == Some(TraceEnd::Time) { "; the time is up" } else { "" }
+    match ended {
+        Some(TraceEnd::Time) => "; the time is up",
+        Some(TraceEnd::PortGone) => "; the port is gone",
+        Some(TraceEnd::Count | TraceEnd::Stopped) | None => "",
+    }
 }
 
 /// SIGINT and SIGTERM as something to wait for.

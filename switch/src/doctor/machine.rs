@@ -1,16 +1,18 @@
 //! The machine itself: kernel, clock, CPUs, limits, and where the state lies.
 
-use std::fs;
 use std::path::Path;
 
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+
+use crate::thread::{WORKER_THREAD, thread_named};
 
 use super::{Finding, field, found, lacking, note, text};
 
-/// Looks at what is outside the network; `process` is the switch that runs.
-pub(super) fn findings(state_dir: &Path, process: Option<u32>) -> Vec<Finding> {
-    let mut findings = vec![kernel(), clock(), worker_cpu(process), quota(), descriptors(), files(), state(state_dir)];
+/// Looks at what is outside the network; `process` is the folder of proc of the switch, or of who stands in for it.
+pub(super) fn findings(state_dir: &Path, process: &str) -> Vec<Finding> {
+    let own = |file| text(&format!("{process}/{file}")).unwrap_or_default();
+    let (quota, descriptors) = (quota(&own("cgroup")), descriptors(&own("limits")));
+    let mut findings = vec![kernel(), clock(), worker_cpu(process), quota, descriptors, files(), state(state_dir)];
     findings.extend(later());
     findings
 }
@@ -41,10 +43,11 @@ fn clock() -> Finding {
 }
 
 /// The CPU the worker is bound to, or would be: the last that is allowed.
-fn worker_cpu(process: Option<u32>) -> Finding {
+fn worker_cpu(process: &str) -> Finding {
     let subject = "worker's CPU";
-    let status = process.and_then(worker_status).or_else(|| text("/proc/self/status")).unwrap_or_default();
-    let allowed = field(&status, "Cpus_allowed_list").map(cpus).unwrap_or_default();
+    let bound = thread_named(process, WORKER_THREAD).and_then(|worker| worker.cpus);
+    let own = || Some(field(&text(&format!("{process}/status"))?, "Cpus_allowed_list")?.to_owned());
+    let allowed = bound.or_else(own).map(|list| cpus(&list)).unwrap_or_default();
     let Some(cpu) = allowed.last() else { return note(subject, "not known") };
     let online = text("/sys/devices/system/cpu/online").map_or(1, |list| cpus(&list).len());
     let isolated = text("/sys/devices/system/cpu/isolated").map(|list| cpus(&list)).unwrap_or_default();
@@ -53,14 +56,6 @@ fn worker_cpu(process: Option<u32>) -> Finding {
     }
     let cure = "isolcpus= on the kernel's command line, or cpusets that leave it alone; and worker_cpu";
     note(subject, format!("{cpu} of {online}, shared with all other programs")).cured(cure)
-}
-
-fn worker_status(process: u32) -> Option<String> {
-    let threads = fs::read_dir(format!("/proc/{process}/task")).ok()?.flatten().map(|thread| thread.path());
-    let worker = threads
-        .into_iter()
-        .find(|thread| fs::read_to_string(thread.join("comm")).is_ok_and(|name| name.trim() == "worker-0"))?;
-    fs::read_to_string(worker.join("status")).ok()
 }
 
 /// The numbers of a list such as `0-2,7` (cpuset(7)).
@@ -72,10 +67,9 @@ fn cpus(list: &str) -> Vec<u32> {
     list.split(',').filter_map(range).flatten().collect()
 }
 
-/// A quota below one CPU stops the worker in the middle of the traffic.
-fn quota() -> Finding {
+/// A quota below one CPU stops the worker in the middle of the traffic. `cgroup` is the text of `/proc/PID/cgroup`.
+fn quota(cgroup: &str) -> Finding {
     let subject = "CPU quota";
-    let cgroup = text("/proc/self/cgroup").unwrap_or_default();
     let Some(path) = cgroup.lines().find_map(|line| line.strip_prefix("0::")) else {
         return note(subject, "not examined: cgroup version 1");
     };
@@ -98,10 +92,14 @@ fn cores(limit: &str) -> Option<f64> {
     Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok()?)
 }
 
-/// A pod takes one descriptor. `run` raises the soft limit to the hard one by itself.
-fn descriptors() -> Finding {
+/// A pod takes one descriptor. `run` raises the soft limit to the hard one by itself. `limits` is the text of
+/// `/proc/PID/limits`.
+fn descriptors(limits: &str) -> Finding {
     let subject = "open files of one process";
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let Some(hard) = line.and_then(|limits| limits.split_whitespace().nth(1)?.parse::<u64>().ok()) else {
+        return note(subject, "the kernel does not say");
+    };
     if hard >= DESCRIPTORS_WANTED {
         found(subject, format!("up to {hard}"))
     } else {
@@ -183,6 +181,7 @@ const STATE_ROOM_MIB: u64 = 32;
 
 #[cfg(test)]
 mod tests {
+    use super::super::Status;
     use super::*;
 
     #[test]
@@ -193,8 +192,17 @@ mod tests {
     }
 
     #[test]
+    fn the_hard_limit_of_open_files_counts() {
+        let limits = |hard| format!("Limit  Soft Limit  Hard Limit  Units\nMax open files  64  {hard}  files\n");
+        let look = |hard| descriptors(&limits(hard));
+        assert_eq!((look(512).status, look(65_536).status), (Status::Lack, Status::Ok));
+        assert!(look(612).detail.contains("enough for 100 pods"), "{:?}", look(612));
+        assert_eq!(descriptors("").status, Status::Note);
+    }
+
+    #[test]
     fn a_state_folder_without_room_or_on_a_disk_is_no_good_one() {
-        assert_eq!(state(Path::new("/proc/x")).status, super::super::Status::Lack);
+        assert_eq!(state(Path::new("/proc/x")).status, Status::Lack);
         assert!(state(Path::new("/dev/shm/podswitch/deep")).detail.contains("in memory"));
     }
 }

@@ -7,8 +7,8 @@ use host::Abilities;
 
 use super::{Finding, found, lacking, note};
 
-/// Looks at the switch; `abilities` are what its ports could have.
-pub(super) fn findings(client: &Client, status: &Result<Status, Error>, abilities: Abilities) -> Vec<Finding> {
+/// Looks at the switch; `abilities` are what its ports could have, where that is known.
+pub(super) fn findings(client: &Client, status: &Result<Status, Error>, abilities: Option<Abilities>) -> Vec<Finding> {
     let status = match status {
         Ok(status) => status,
         Err(error @ (Error::Absent { .. } | Error::Permission { .. })) => {
@@ -35,9 +35,11 @@ fn version(status: &Status) -> Finding {
     }
 }
 
-fn complete(ports: &[PortView], abilities: Abilities) -> Finding {
+fn complete(ports: &[PortView], abilities: Option<Abilities>) -> Finding {
     let subject = "offloads of its ports";
-    let Abilities { checksum, tso4, tso6, uso } = abilities;
+    let Some(Abilities { checksum, tso4, tso6, uso }) = abilities else {
+        return note(subject, "not examined: there is no TAP to compare them with");
+    };
     let wanted = [(checksum, Ability::Checksum), (tso4, Ability::Tso4), (tso6, Ability::Tso6), (uso, Ability::Uso)];
     let lacks = |port: &&PortView| wanted.iter().any(|(able, ability)| *able && !port.abilities.contains(ability));
     let names: Vec<&str> = ports.iter().filter(lacks).map(|port| port.name.as_str()).collect();
@@ -81,7 +83,16 @@ const ORDINARY: [&str; 6] = ["igmp", "mld", "router_solicitation", "multicast", 
 
 #[cfg(test)]
 mod tests {
+    use super::super::Status;
     use super::*;
+
+    #[test]
+    fn without_a_tap_to_compare_with_nothing_is_complete() {
+        let finding = complete(&[], None);
+        assert_eq!(finding.status, Status::Note);
+        assert!(finding.detail.starts_with("not examined"));
+        assert_eq!(complete(&[], Some(Abilities::default())).status, Status::Ok);
+    }
 
     #[test]
     fn ordinary_drops_are_passed_over_and_exist() {

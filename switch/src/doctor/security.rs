@@ -8,39 +8,41 @@ use nix::libc::O_NONBLOCK;
 
 use super::{Finding, field, found, lacking, note, text};
 
-/// Looks at the three, and for refusals that name the switch.
-pub(super) fn findings() -> Vec<Finding> {
-    vec![apparmor(), selinux(), seccomp(), denials()]
+/// Looks at the three as they hold the process with this folder of proc, and for refusals that name the switch.
+pub(super) fn findings(process: &str) -> Vec<Finding> {
+    vec![apparmor(process), selinux(process), seccomp(process), denials()]
 }
 
-fn apparmor() -> Finding {
+fn apparmor(process: &str) -> Finding {
     let subject = "AppArmor";
     // Other security modules answer in the same file.
     if text("/sys/module/apparmor/parameters/enabled").as_deref() != Some("Y") {
         return found(subject, "off");
     }
-    match text("/proc/self/attr/apparmor/current").or_else(|| text("/proc/self/attr/current")).as_deref() {
-        None | Some("" | "unconfined") => found(subject, "unconfined"),
+    let current = |file| text(&format!("{process}/attr/{file}"));
+    match current("apparmor/current").or_else(|| current("current")).as_deref() {
+        None => note(subject, format!("not examined: {process}/attr/current cannot be read")),
+        Some("" | "unconfined") => found(subject, "unconfined"),
         Some(profile) => note(subject, format!("profile {profile}")).cured("aa-complain, should it refuse something"),
     }
 }
 
-fn selinux() -> Finding {
+fn selinux(process: &str) -> Finding {
     let subject = "SELinux";
     match text("/sys/fs/selinux/enforce").as_deref() {
         None => found(subject, "off"),
         Some("0") => found(subject, "permissive"),
         Some(_) => {
-            let context = text("/proc/self/attr/current").unwrap_or_default();
+            let context = text(&format!("{process}/attr/current")).unwrap_or_default();
             note(subject, format!("enforcing, as {}", context.trim_end_matches('\0')))
                 .cured("ausearch -m avc -c podswitch")
         }
     }
 }
 
-fn seccomp() -> Finding {
+fn seccomp(process: &str) -> Finding {
     let subject = "seccomp";
-    match field(&text("/proc/self/status").unwrap_or_default(), "Seccomp") {
+    match field(&text(&format!("{process}/status")).unwrap_or_default(), "Seccomp") {
         Some("0") | None => found(subject, "off"),
         Some(_) => note(subject, "a filter is on: it may refuse setns, bpf or real-time priority"),
     }

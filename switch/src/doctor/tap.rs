@@ -19,9 +19,9 @@ impl Probe {
         Probe(Tap::open(&TapOptions::new(format!("pswtry{}", process::id()))))
     }
 
-    /// What every port should have.
-    pub(super) fn abilities(&self) -> Abilities {
-        self.0.as_ref().map_or_else(|_| Abilities::default(), Tap::abilities)
+    /// What every port should have, where that could be tried.
+    pub(super) fn abilities(&self) -> Option<Abilities> {
+        self.0.as_ref().ok().map(Tap::abilities)
     }
 
     /// Looks at the device and its features.

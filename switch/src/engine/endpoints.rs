@@ -105,6 +105,7 @@ impl Engine {
 
     /// Takes an endpoint's port out of force and removes its interface.
     pub(super) fn unplug(&mut self, endpoint: &Endpoint, routes: &[Prefix]) {
+        self.end_trace_of(endpoint.port);
         let own = endpoint.addresses.iter().map(|address| Prefix::host(address.get()));
         let gone: Vec<Prefix> = own.chain(routes.iter().copied()).collect();
         let removed = self.tables.remove_port(endpoint.port, &gone);

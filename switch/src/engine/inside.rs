@@ -6,19 +6,19 @@ use control::{
 
 use crate::config::Config;
 use crate::metrics::Mark;
-use crate::thread::thread_named;
+use crate::thread::{OWN, WORKER_THREAD, thread_named};
 use crate::worker::Recorded;
 use crate::world::{Adjacency, FIRST_ENDPOINT, Hop, World};
 
 use super::Engine;
-use super::scrape::{WORKER_THREAD, worker};
+use super::scrape::worker;
 
 pub(super) fn workers(engine: &Engine) -> Vec<WorkerView> {
     let numbers = worker(engine);
     let ([small_slots, big_slots], [punts, answers]) = (usages(&numbers.slots), usages(&numbers.mailboxes));
     vec![WorkerView {
         worker: numbers.number,
-        cpus: thread_named(WORKER_THREAD).and_then(|thread| thread.cpus),
+        cpus: thread_named(OWN, WORKER_THREAD).and_then(|thread| thread.cpus),
         cpu_seconds: numbers.cpu_time.map(|time| time.as_secs_f64()),
         turns: numbers.turns,
         sleeps: numbers.sleeps,

@@ -6,7 +6,7 @@ use crate::kernel_drops::Place;
 use crate::lane::{ANSWERS, BIG_SLOTS, PUNTS, RETURNS, SMALL_SLOTS};
 use crate::metrics::{Mark, Metrics, PortMetrics, WorkerMetrics};
 use crate::state::Endpoint;
-use crate::thread::thread_named;
+use crate::thread::{OWN, WORKER_THREAD, thread_named};
 use crate::worker::Tally;
 
 use super::Engine;
@@ -68,7 +68,7 @@ pub(super) fn worker(engine: &Engine) -> WorkerMetrics {
         sleeps: get(Tally::Sleeps),
         bursts: ends.tallies.bursts.read(),
         turn_times: ends.tallies.turn_times.read(),
-        cpu_time: thread_named(WORKER_THREAD).and_then(|thread| thread.cpu_time),
+        cpu_time: thread_named(OWN, WORKER_THREAD).and_then(|thread| thread.cpu_time),
         slots: [
             ("small", mark(get(Tally::SmallSlotsHighest), SMALL_SLOTS)),
             ("big", mark(get(Tally::BigSlotsHighest), BIG_SLOTS)),
@@ -81,6 +81,3 @@ pub(super) fn worker(engine: &Engine) -> WorkerMetrics {
         returns_evicted: get(Tally::ReturnsEvicted),
     }
 }
-
-/// What the worker's thread is called.
-pub(super) const WORKER_THREAD: &str = "worker-0";

@@ -23,6 +23,7 @@ use route_table::{NextHop, RouteTable};
 use crate::config::Config;
 use crate::lane::SlowEnds;
 use crate::port::Port;
+use crate::thread::WORKER_THREAD;
 use crate::tracer::Trace;
 use crate::worker::{Mark, Tally, Waiting, Worker, WorkerEnds};
 use crate::world::{World, fixed_routes, hop_of};
@@ -221,7 +222,7 @@ fn waiting(config: &Config) -> Waiting {
 /// Starts the worker on its CPU; its thread's number, and that of the CPU, come with it.
 fn spawn(mut worker: Worker, cpu: Option<u16>, ending: Arc<AtomicBool>) -> io::Result<(WorkerThread, Pid, usize)> {
     let (bound, is_bound) = channel::bounded(1);
-    let thread = thread::Builder::new().name("worker-0".to_owned()).spawn(move || {
+    let thread = thread::Builder::new().name(WORKER_THREAD.to_owned()).spawn(move || {
         let placed = bind(cpu).map(|cpu| (gettid(), cpu));
         let failed = placed.is_err();
         // The receiver waits for it.

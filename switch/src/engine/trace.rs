@@ -1,8 +1,8 @@
 //! Traces: begun, asked for packets, ended. There is one at a time.
 //!
 //! The trace in force is part of the world, so it begins and ends by publishing one, and what the worker noted waits in
-//! the ring until a poll takes it. It ends when it is stopped, and by itself with the poll that finds its count reached
-//! or its time up. A client that went without a word does not poll: after [`FORSAKEN_AFTER`] its trace ends too, so the
+//! the ring until a poll takes it. It ends when it is stopped, and by itself with the poll that finds its count reached,
+//! its time up or its port gone. A client that went without a word does not poll: after [`FORSAKEN_AFTER`] its trace ends too, so the
 //! switch never looks on for nobody.
 
 mod view;
@@ -26,6 +26,10 @@ pub(super) struct Traces {
 /// What is kept of the running trace; times since the switch started.
 struct Running {
     id: u64,
+    /// The port it is of, if of one.
+    port: Option<u16>,
+    /// That port has left: the trace sees nothing more, and the next poll says why.
+    port_gone: bool,
     began: Duration,
     polled: Duration,
     until: Duration,
@@ -57,6 +61,8 @@ impl Engine {
         self.traces.begun += 1;
         self.traces.running = Some(Running {
             id: self.traces.begun,
+            port,
+            port_gone: false,
             began: now,
             polled: now,
             until: now + lasts,
@@ -74,6 +80,7 @@ impl Engine {
         let running = self.running_trace(id)?;
         let ended = match running.left {
             0 => Some(TraceEnd::Count),
+            _ if running.port_gone => Some(TraceEnd::PortGone),
             _ if now >= running.until => Some(TraceEnd::Time),
             _ => None,
         };
@@ -83,6 +90,14 @@ impl Engine {
     pub(super) fn stop_trace(&mut self, id: u64) -> Result<TraceView, Refusal> {
         self.running_trace(id)?;
         Ok(self.trace_view(Vec::new(), Some(TraceEnd::Stopped)))
+    }
+
+    /// Lets the trace of a port that leaves see nothing more: the next port may get its number.
+    pub(super) fn end_trace_of(&mut self, port: u16) {
+        if let Some(running) = self.traces.running.as_mut().filter(|running| running.port == Some(port)) {
+            running.port_gone = true;
+            self.tables.set_trace(None);
+        }
     }
 
     /// Ends the trace of a client that has not asked for too long.

@@ -7,7 +7,6 @@
 use packet::{Burst, Exit, Offload, Punt, VNET_HEADER_LEN, checksum, shape};
 
 use super::parse::ETHERNET_LEN;
-use super::route::adjacency;
 use crate::lane::Lane;
 use crate::world::World;
 
@@ -16,7 +15,7 @@ pub(super) fn rewrite(burst: &mut Burst, world: &World, lane: &mut Lane) {
         if !burst.exit[row].is_none() {
             continue;
         }
-        let next = adjacency(world, burst.adjacency[row]);
+        let next = world.adjacency(burst.adjacency[row]);
         let v6 = burst.shape[row] & shape::V6 != 0;
         let on_wire = bytes_on_wire(burst, row, lane);
         let head = lane.slots.head_mut(burst.head[row], burst.length[row]);

@@ -15,7 +15,7 @@ use route_table::NextHop;
 use super::leaving::{destination_v4, destination_v6, source_v4, source_v6};
 use crate::lane::Lane;
 use crate::returns::Flow;
-use crate::world::{Adjacency, HOST, Hop, World};
+use crate::world::{HOST, Hop, World};
 
 pub(super) fn route(burst: &mut Burst, world: &World, lane: &mut Lane) {
     longest_prefix_match(burst, world, lane);
@@ -26,7 +26,7 @@ pub(super) fn route(burst: &mut Burst, world: &World, lane: &mut Lane) {
         if !burst.exit[row].is_none() {
             continue;
         }
-        let adjacency = adjacency(world, burst.adjacency[row]);
+        let adjacency = world.adjacency(burst.adjacency[row]);
         match adjacency.hop {
             Hop::Forward if burst.from[row] == 0 && adjacency.port == 0 => {
                 burst.exit[row] = Exit::drop(Reason::HostToHost);
@@ -37,12 +37,6 @@ pub(super) fn route(burst: &mut Burst, world: &World, lane: &mut Lane) {
         }
     }
     leave_returns(burst, world, lane);
-}
-
-/// The adjacency of that number; a number the world does not know is the first one, no route.
-#[inline]
-pub(super) fn adjacency(world: &World, number: u16) -> &Adjacency {
-    world.adjacencies.get(usize::from(number)).unwrap_or(&world.adjacencies[0])
 }
 
 fn longest_prefix_match(burst: &mut Burst, world: &World, lane: &Lane) {
@@ -80,7 +74,7 @@ fn follow_returns(burst: &mut Burst, world: &World, lane: &mut Lane) {
         }
         let head = lane.slots.frame(burst.head[row], burst.tail[row], burst.length[row]).head;
         let flow = Flow::of(head, burst, row);
-        if adjacency(world, HOST.0).hop == Hop::Forward && lane.returns.find(&flow, lane.now_seconds) {
+        if world.adjacency(HOST.0).hop == Hop::Forward && lane.returns.find(&flow, lane.now_seconds) {
             burst.adjacency[row] = HOST.0;
             lane.tracer.followed_return(row);
         }
@@ -98,7 +92,7 @@ fn leave_returns(burst: &Burst, world: &World, lane: &mut Lane) {
         } else {
             world.fib.lookup6(source_v6(head))
         };
-        let origin = adjacency(world, source.0);
+        let origin = world.adjacency(source.0);
         if origin.hop == Hop::Forward && origin.port != 0 {
             lane.returns.insert(&Flow::of(head, burst, row).reversed(), burst.to[row], lane.now_seconds);
         }

@@ -93,11 +93,21 @@ fn a_call_reaches_the_engine_and_its_answer_the_client() {
 #[test]
 fn a_busy_engine_is_said_to_be_busy() {
     let (rig, calls) = rig(1);
-    let client = Client::new(&rig.socket).timeout(Duration::from_millis(200));
-    assert!(matches!(client.status(), Err(control::Error::Timeout { .. })));
+    let client = Client::new(&rig.socket);
+    let first = thread::spawn({
+        let client = client.clone();
+        move || client.status()
+    });
+    let since = Instant::now();
+    while calls.is_empty() {
+        assert!(since.elapsed() < CONNECTION_TIMEOUT, "the first call is not in the channel");
+        thread::yield_now();
+    }
     assert_eq!(client.status().unwrap_err().to_string(), "the switch has too much to do");
+    drop(calls.recv().unwrap());
     drop(calls);
     assert_eq!(client.status().unwrap_err().to_string(), "the switch is stopping");
+    assert_eq!(first.join().unwrap().unwrap_err().to_string(), "the switch is stopping");
 }
 
 #[test]
@@ -182,23 +192,26 @@ fn half_a_request_is_none() {
     assert!(calls.is_empty());
 }
 
-/// Clients that are connected and say nothing, or the beginning of something.
+/// Clients that owe the end of a body: they stay for `CONNECTION_TIMEOUT` if nobody needs their place, twice as long as
+/// other clients wait here. Who is answered waited for none of these to go by itself.
 fn silent(rig: &Rig, count: usize) -> Vec<UnixStream> {
-    let beginnings = ["", "G", "POST /v1/routes HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"];
-    let connect = |beginning: &str| {
+    let connect = |_| {
         let mut stream = UnixStream::connect(&rig.socket).unwrap();
-        stream.write_all(beginning.as_bytes()).unwrap();
+        stream.write_all(b"POST /v1/routes HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{").unwrap();
         stream
     };
-    beginnings.into_iter().cycle().take(count).map(connect).collect()
+    (0..count).map(connect).collect()
 }
 
 #[test]
-fn a_silent_client_does_not_stay() {
+fn a_client_without_a_head_does_not_stay() {
     let (rig, _calls) = rig(8);
-    let mut stream = silent(&rig, 1).remove(0);
-    stream.set_read_timeout(Some(HEAD_TIMEOUT * 4)).unwrap();
-    stream.read_to_end(&mut Vec::new()).unwrap();
+    for beginning in ["", "G"] {
+        let mut stream = UnixStream::connect(&rig.socket).unwrap();
+        stream.write_all(beginning.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(CONNECTION_TIMEOUT / 2)).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    }
 }
 
 #[test]
@@ -206,8 +219,7 @@ fn silent_clients_make_room_for_those_that_speak_and_stay_where_there_is_room() 
     let (rig, calls) = rig(8);
     let engine = engine(calls, 2);
     let mut few = silent(&rig, CONNECTIONS_MAX / 2);
-    // Silent clients leave by themselves after HEAD_TIMEOUT: who waits less than that waited for none of those.
-    let client = Client::new(&rig.socket).timeout(HEAD_TIMEOUT / 2);
+    let client = Client::new(&rig.socket).timeout(CONNECTION_TIMEOUT / 2);
     client.stop().unwrap();
     few[0].set_nonblocking(true).unwrap();
     assert_eq!(few[0].read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -225,7 +237,7 @@ fn a_client_that_waits_for_the_engine_keeps_its_place() {
     let call = calls.recv().unwrap();
     let crowd = silent(&rig, CONNECTIONS_MAX + 1);
     let socket = rig.socket.clone();
-    let other = thread::spawn(move || Client::new(socket).timeout(HEAD_TIMEOUT / 2).stop());
+    let other = thread::spawn(move || Client::new(socket).timeout(CONNECTION_TIMEOUT / 2).stop());
     // It came after the crowd, so somebody has made room by now.
     client_request(calls.recv().unwrap()).1.send(answer(Ok(Reply::Done(Done {})))).unwrap();
     other.join().unwrap().unwrap();
@@ -237,11 +249,16 @@ fn a_client_that_waits_for_the_engine_keeps_its_place() {
 #[test]
 fn a_crowd_of_silent_scrapers_makes_way_too() {
     let (rig, _calls) = rig(8);
-    let since = Instant::now();
-    let silent: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(rig.address).unwrap()).collect();
-    assert!(over_tcp(rig.address, "GET /").starts_with("HTTP/1.1 404 "));
-    assert!(since.elapsed() < HEAD_TIMEOUT, "they waited until the silent had to go anyway");
-    drop(silent);
+    // Who is answered sooner than the first silent one had to go anyway waited for none. A machine with much else to do
+    // may be slower than that now and then, a server that makes nobody leave always is.
+    let is_answered_sooner = || {
+        let since = Instant::now();
+        let silent: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(rig.address).unwrap()).collect();
+        assert!(over_tcp(rig.address, "GET /").starts_with("HTTP/1.1 404 "));
+        drop(silent);
+        since.elapsed() < HEAD_TIMEOUT
+    };
+    assert!((0..5).any(|_| is_answered_sooner()));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::net::UnixStream;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use podswitch::server::HEAD_TIMEOUT;
+use podswitch::server::{CONNECTIONS_MAX, HEAD_TIMEOUT};
 
 use crate::rig::{Rig, ping};
 
@@ -15,12 +15,12 @@ fn a_thousand_silent_clients_hold_nobody_up_and_cost_little() {
     setrlimit(Resource::RLIMIT_NOFILE, hard.min(4096), hard).unwrap();
     let rig = Rig::new();
     let (a, b) = (rig.pod(2), rig.pod(3));
-    // A silent client stays for HEAD_TIMEOUT, if nobody needs its place: who is answered sooner waited for none.
-    let client = rig.client().timeout(HEAD_TIMEOUT / 2);
+    // Those that owe a body alone take all places, and stay for longer than this waits if nobody needs theirs.
+    let client = rig.client();
     let before = resident_kib(&rig);
     let mut crowd = Vec::new();
     for beginning in BEGINNINGS {
-        for _ in 0..250 {
+        for _ in 0..CONNECTIONS_MAX + 1 {
             let mut stream = UnixStream::connect(client.socket()).unwrap();
             // Who was sent away for another may hear of it while speaking.
             let _ = stream.write_all(beginning);
@@ -28,7 +28,7 @@ fn a_thousand_silent_clients_hold_nobody_up_and_cost_little() {
         }
         client.status().unwrap();
     }
-    assert_eq!(crowd.len(), 1000);
+    assert!(crowd.len() > 1000);
     ping(&a, b.v4());
     let grown = resident_kib(&rig).saturating_sub(before);
     assert!(grown < GROWTH_KIB_MAX, "grown by {grown} KiB");

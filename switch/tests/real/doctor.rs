@@ -37,10 +37,14 @@ fn a_running_switch_is_looked_at_too() {
         assert_eq!(finding["status"], status, "{finding}");
         assert!(finding["detail"].as_str().unwrap().contains(words), "{finding}");
     }
+    // What holds the switch, not the doctor.
+    stage.must("prlimit --pid $(pgrep -x podswitch) --nofile=612:612");
+    let finding = finding(&mut stage, "open files of one process");
+    assert_eq!(finding["detail"], "up to 612: enough for 100 pods of 4095");
     // An address that is not the pod's.
     stage.must("ip -n web address add 10.244.0.9/32 dev eth0");
     stage.run("ip netns exec web ping -n -c 1 -W 1 -I 10.244.0.9 169.254.1.1");
-    let finding = finding(&mut stage, "drops by the switch");
+    let finding = self::finding(&mut stage, "drops by the switch");
     assert_eq!(finding["status"], "note", "{finding}");
     assert!(finding["detail"].as_str().unwrap().contains("spoofed_source 1"), "{finding}");
 }

@@ -10,20 +10,25 @@ use host::Namespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::rig::{PODSWITCH, Pod, Rig, must, ping, until};
+use crate::rig::{PATIENCE, PODSWITCH, Pod, Rig, must, ping, until, until_within};
 use crate::traffic::{connection, exchange, udp};
 
 /// `podswitch trace` with these arguments, running.
 struct Tracing(Child);
 
 impl Tracing {
+    /// Returns when the trace is in force.
     fn start(rig: &Rig, arguments: &[&str]) -> Tracing {
+        let tracing = Tracing::begin(rig, arguments);
+        until("the trace", || is_tracing(rig).then_some(()));
+        tracing
+    }
+
+    fn begin(rig: &Rig, arguments: &[&str]) -> Tracing {
         let mut command = Command::new(PODSWITCH);
         command.arg("trace").args(arguments).arg("--socket").arg(rig.client().socket());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = Tracing(rig.node.run(|| command.spawn()).unwrap().unwrap());
-        until("the trace", || is_tracing(rig).then_some(()));
-        child
+        Tracing(rig.node.run(|| command.spawn()).unwrap().unwrap())
     }
 
     fn signal(&self, signal: Signal) {
@@ -86,10 +91,12 @@ fn a_ping_is_shown_there_and_back() {
     let (a, b) = (rig.pod(2), rig.pod(3));
     let between = format!("icmp or (icmp6 and host {} and host {})", a.v6(), b.v6());
     let id = rig.client().start_trace(filter(&between)).unwrap().id;
-    for address in b.addresses() {
+    let there_and_back = |address| {
         three_pings(&a, address);
-    }
-    let seen = follow(&rig, id, 12);
+        follow(&rig, id, 6)
+    };
+    let seen = b.addresses().map(there_and_back).concat();
+    assert_eq!(seen.len(), 12);
     let names = |packet: &TracedPacket| {
         let name = |port: &Option<control::PortLabel>| port.as_ref().unwrap().name.clone();
         (name(&packet.from), name(&packet.to))
@@ -170,8 +177,9 @@ fn a_killed_client_takes_its_trace_along() {
     trace.signal(Signal::SIGKILL);
     trace.0.wait().unwrap();
     ping(&a, b.v4());
-    until("the end of the trace", || (!is_tracing(&rig)).then_some(()));
-    let id = rig.client().start_trace(filter("icmp6")).unwrap().id;
+    // That takes its time, and asking all the while would keep the machine busy.
+    until_within(2 * PATIENCE, "the end of the trace", || rig.logged().contains("its client is gone").then_some(()));
+    let id = rig.client().start_trace(filter("tcp port 1")).unwrap().id;
     assert_eq!(rig.client().poll_trace(id).unwrap().packets, [], "what nobody took is not the next one's");
 }
 
@@ -193,7 +201,7 @@ fn an_interrupt_ends_the_trace_with_the_rest_and_the_counts() {
 #[test]
 fn a_trace_whose_time_is_up_or_whose_port_is_unknown_ends_or_does_not_begin() {
     let rig = Rig::new();
-    let mut trace = Tracing::start(&rig, &["--seconds", "1"]);
+    let mut trace = Tracing::begin(&rig, &["--seconds", "1"]);
     let (_, closing) = trace.ended();
     assert!(closing.ends_with("missed; the time is up\n"), "{closing}");
     let _pod = rig.pod(2);
@@ -208,14 +216,39 @@ fn a_trace_whose_time_is_up_or_whose_port_is_unknown_ends_or_does_not_begin() {
 }
 
 #[test]
+fn the_trace_of_a_port_ends_with_it_and_never_shows_the_next_one_of_its_number() {
+    let rig = Rig::new();
+    let (a, b) = (rig.pod(2), rig.pod(3));
+    let of_b = StartTrace { port: Some("pod-3".to_owned()), ..filter("icmp") };
+    let id = rig.client().start_trace(of_b).unwrap().id;
+    three_pings(&a, b.v4());
+    let number = rig.client().ports().unwrap().iter().find(|port| port.name == "pod-3").unwrap().index;
+    rig.detach(&b);
+    let c = Pod::new(4);
+    assert_eq!(rig.join(&c).port, number, "the number is used again");
+    three_pings(&a, c.v4());
+    let last = rig.client().poll_trace(id).unwrap();
+    assert_eq!((last.packets.len(), last.matched, last.ended), (6, 6, Some(TraceEnd::PortGone)));
+    assert!(!is_tracing(&rig));
+
+    let mut trace = Tracing::start(&rig, &["--port", "pod-4"]);
+    rig.detach(&a);
+    assert!(is_tracing(&rig), "it is another port's");
+    rig.detach(&c);
+    let (_, closing) = trace.ended();
+    assert!(closing.ends_with("missed; the port is gone\n"), "{closing}");
+}
+
+#[test]
 fn a_trace_goes_on_while_pods_come_and_streams_pass() {
     let rig = Rig::new();
     let (a, b) = (rig.pod(2), rig.pod(3));
     let id = rig.client().start_trace(filter("tcp")).unwrap().id;
     let c: Pod = rig.pod(4);
     exchange(&connection(&c, &a, a.v4()), 1 << 20);
+    let mut views: Vec<TraceView> = vec![rig.client().poll_trace(id).unwrap()];
     exchange(&connection(&a, &b, b.v6()), 1 << 20);
-    let mut views = Vec::<TraceView>::new();
+    views.push(rig.client().poll_trace(id).unwrap());
     while views.last().is_none_or(|view| view.more) {
         views.push(rig.client().poll_trace(id).unwrap());
     }

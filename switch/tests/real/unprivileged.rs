@@ -62,6 +62,8 @@ fn every_command_tells_nobody_how_to_be_root() {
             let line = format!("hint: run it as root: sudo podswitch {arguments}\n");
             assert_eq!(text.contains(&line), why.is_some(), "{arguments}: {text}");
         }
+        let text = stage.run(&format!(r"{nobody} podswitch purge --yes --state-dir $'/run/own/\xff'")).text;
+        assert!(text.contains("sudo podswitch purge --yes --state-dir '/run/own/\u{fffd}'"), "{text}");
         let text = stage.run(&format!("PODSWITCH_LOG=debug {nobody} podswitch doctor --host-port 'it'")).text;
         assert!(text.contains("sudo PODSWITCH_LOG=debug podswitch doctor --host-port it"), "{text}");
         if !running {
