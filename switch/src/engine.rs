@@ -88,6 +88,8 @@ pub fn run(config: Config) -> Result<(), Error> {
     tell_service_manager(&[NotifyState::Ready, NotifyState::Status(&taken_up)]);
     let ended = engine.serve(poll, &signals, &calls);
     tell_service_manager(&[NotifyState::Stopping, NotifyState::Status("ending; pods' interfaces stay")]);
+    // Whoever still waits hears that the switch is stopping.
+    calls.try_iter().for_each(drop);
     drop(calls);
     server.stop();
     engine.tables.stop().map_err(system("the worker"))?;

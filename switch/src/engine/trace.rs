@@ -165,7 +165,7 @@ impl Engine {
 }
 
 /// A client asks far more often than that, unless its terminal holds it up.
-const FORSAKEN_AFTER: Duration = Duration::from_secs(30);
+const FORSAKEN_AFTER: Duration = Duration::from_secs(15);
 /// However long a client goes on asking.
 const LASTS_MAX: Duration = Duration::from_secs(3600);
 /// Packets of one answer, as long as the trace goes on.

@@ -71,8 +71,8 @@ fn of_a_damaged_state_what_is_sound_is_taken_up() {
     rig.kill();
     let journal = rig.state_dir().join("state.journal");
     let mut text = fs::read(&journal).unwrap();
-    let at = String::from_utf8_lossy(&text).find("pod-3").unwrap();
-    text[at + 4] ^= 1;
+    let at = String::from_utf8_lossy(&text).find("\"pod-3\"").unwrap();
+    text[at + 5] ^= 1;
     // And a last record that was cut off.
     text.extend(b"01234567 {\"endp");
     fs::write(&journal, text).unwrap();
@@ -289,7 +289,10 @@ fn what_a_full_disk_kept_from_being_written_is_written_with_the_next_change() {
     fs::remove_file(format!("{state_dir}/filler")).unwrap();
     rig.client().add_route(route("192.0.4.0/24", RouteTarget::Blackhole)).unwrap();
     let journal = fs::read_to_string(format!("{state_dir}/state.journal")).unwrap();
-    assert!(!journal.contains("pod-3") && !journal.contains("192.0.2.0") && journal.contains("192.0.4.0"), "{journal}");
+    assert!(
+        !journal.contains("\"pod-3\"") && !journal.contains("192.0.2.0") && journal.contains("192.0.4.0"),
+        "{journal}"
+    );
 }
 
 /// Pods and routes that come and go, and what the switch said of each.
