@@ -10,6 +10,7 @@
 //! | [`transfer`] | random bytes over TCP | equal SHA-256 at both ends |
 //! | [`udp`] | a flood of 64-byte frames, one send each | frames delivered per second, order, loss |
 //! | [`round_trip`] | UDP ping-pong, one outstanding | percentiles |
+//! | [`probe`] | UDP requests at fixed times, open loop | percentiles |
 //! | [`echo`] | ICMP and ICMPv6 echo | an answer |
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::machine;
 use crate::topology::Pod;
 
 pub mod echo;
+pub mod probe;
 pub mod round_trip;
 pub mod tcp;
 pub mod transfer;

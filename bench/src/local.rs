@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::thread;
 use std::time::Duration;
 
 use clap::ValueEnum;
 use indicatif::ProgressBar;
 
 use crate::error::{Error, Result};
-use crate::load::{Case, Family, Pair, Window, round_trip, tcp, transfer, udp};
+use crate::load::{Case, Family, Pair, Window, probe, round_trip, tcp, transfer, udp};
 use crate::machine::Machine;
 use crate::report::{Better, Comparison, Report};
 use crate::topology::{Topology, Wiring};
@@ -63,13 +64,25 @@ pub enum Metric {
     RttP99Us,
     /// CPU time of the whole machine per GB over one TCP connection.
     CpuSPerGb,
+    /// Frames of 64 bytes delivered, one flow, its sender moved between CPUs 1000 times a second.
+    Udp64MovedPps,
+    /// Those of them that came after a later one, of a million.
+    Udp64MovedLatePpm,
+    /// 99th percentile of requests at fixed times, nothing else on its way.
+    Probe0P99Us,
+    /// The same beside a flood at half of what the path carries.
+    Probe50P99Us,
+    /// The same at nine tenths.
+    Probe90P99Us,
 }
 
 impl Metric {
     fn better(self) -> Better {
         match self {
-            Self::RttP50Us | Self::RttP99Us | Self::CpuSPerGb => Better::Lower,
-            _ => Better::Higher,
+            Self::Tcp1Gbps | Self::Tcp4Gbps | Self::Udp64Pps | Self::Udp64FlowsPps | Self::Udp64MovedPps => {
+                Better::Higher
+            }
+            _ => Better::Lower,
         }
     }
 
@@ -80,6 +93,8 @@ impl Metric {
             Self::Udp64Pps => Load::Udp { many: false },
             Self::Udp64FlowsPps => Load::Udp { many: true },
             Self::RttP50Us | Self::RttP99Us => Load::RoundTrip,
+            Self::Udp64MovedPps | Self::Udp64MovedLatePpm => Load::Moved,
+            Self::Probe0P99Us | Self::Probe50P99Us | Self::Probe90P99Us => Load::Probed,
         }
     }
 }
@@ -150,6 +165,8 @@ enum Load {
     Tcp { connections: usize },
     Udp { many: bool },
     RoundTrip,
+    Moved,
+    Probed,
 }
 
 impl Load {
@@ -180,8 +197,38 @@ impl Load {
                 }
                 vec![(Metric::RttP50Us, trip.p50_us), (Metric::RttP99Us, trip.p99_us)]
             }
+            Self::Moved => {
+                let sending = udp::Sending { moves_per_second: MOVES_PER_SECOND, ..udp::Sending::flat_out(1) };
+                let flood = udp::send_as(pair, sending, brief)?;
+                let late = 1e6 * flood.late as f64 / flood.delivered as f64;
+                vec![(Metric::Udp64MovedPps, flood.delivered_pps), (Metric::Udp64MovedLatePpm, late)]
+            }
+            Self::Probed => probed(pair, brief, warn)?,
         })
     }
+}
+
+/// Capacity is what a flood delivers, taken a moment before.
+fn probed(pair: Pair<'_>, window: Window, warn: impl Fn(String)) -> Result<Vec<(Metric, f64)>> {
+    let capacity = udp::flood(pair, 1, window)?.delivered_pps;
+    let longer = Window { counted: window.counted + window.warm_up, ..window };
+    let levels = [(0.0, Metric::Probe0P99Us), (0.5, Metric::Probe50P99Us), (0.9, Metric::Probe90P99Us)];
+    let mut figures = Vec::new();
+    for (share, metric) in levels {
+        let pps_max = Some((capacity * share) as u64).filter(|&pps| pps > 0);
+        let probe = thread::scope(|scope| {
+            let sending = udp::Sending { pps_max, ..udp::Sending::flat_out(1) };
+            let beside = pps_max.map(|_| scope.spawn(move || udp::send_as(pair, sending, longer)));
+            let probe = probe::measure(pair, PROBES_PER_SECOND, window);
+            let sent = beside.map_or(Ok(()), |beside| beside.join().expect("a flood does not panic").map(drop));
+            probe.and_then(|probe| sent.map(|()| probe))
+        })?;
+        if probe.lost > 0 {
+            warn(format!("{} requests got no answer beside {:.0} % of the capacity", probe.lost, 100.0 * share));
+        }
+        figures.push((metric, probe.p99_us));
+    }
+    Ok(figures)
 }
 
 impl fmt::Display for Load {
@@ -191,6 +238,8 @@ impl fmt::Display for Load {
             Self::Udp { many: false } => out.write_str("udp64"),
             Self::Udp { many: true } => out.write_str("udp64_flows"),
             Self::RoundTrip => out.write_str("rtt"),
+            Self::Moved => out.write_str("udp64_moved"),
+            Self::Probed => out.write_str("probe"),
         }
     }
 }
@@ -202,6 +251,8 @@ pub fn default_cases() -> Result<Vec<Case>> {
     Ok(receivers.map(|&receiver| Case { sender: cpus[0], receiver }).collect())
 }
 
+const MOVES_PER_SECOND: u32 = 1000;
+const PROBES_PER_SECOND: u32 = 1000;
 const CHECKED_MEGABYTES: usize = 16;
 const SEED: u64 = 0x706F_6473;
 
@@ -212,7 +263,8 @@ mod tests {
     #[test]
     fn metrics_are_named_as_agreed() {
         let names: Vec<String> = Metric::value_variants().iter().map(Metric::to_string).collect();
-        let agreed = "tcp1_gbps tcp4_gbps udp64_pps udp64_flows_pps rtt_p50_us rtt_p99_us cpu_s_per_gb";
+        let agreed = "tcp1_gbps tcp4_gbps udp64_pps udp64_flows_pps rtt_p50_us rtt_p99_us cpu_s_per_gb \
+                      udp64_moved_pps udp64_moved_late_ppm probe0_p99_us probe50_p99_us probe90_p99_us";
         assert_eq!(names.join(" "), agreed);
     }
 

@@ -33,7 +33,9 @@ impl Spread {
     /// Panics when the two were not measured in the same rounds.
     pub fn of_ratios(ours: &[f64], peer: &[f64]) -> Option<Self> {
         assert_eq!(ours.len(), peer.len(), "a ratio needs both figures of each round");
-        let ratios: Vec<f64> = ours.iter().zip(peer).map(|(ours, peer)| ours / peer).collect();
+        // Nothing beside nothing is the same.
+        let ratio = |(ours, peer): (&f64, &f64)| if ours == peer { 1.0 } else { ours / peer };
+        let ratios: Vec<f64> = ours.iter().zip(peer).map(ratio).collect();
         Self::of(&ratios)
     }
 

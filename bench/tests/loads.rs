@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use podswitch_bench::demo::Traffic;
-use podswitch_bench::load::{Family, Pair, Window, round_trip, tcp, transfer, udp};
+use podswitch_bench::load::{Family, Pair, Window, probe, round_trip, tcp, transfer, udp};
 use podswitch_bench::local::{self, Metric, Plan};
 use podswitch_bench::machine::Machine;
 use podswitch_bench::topology::{Topology, Wiring};
@@ -30,6 +30,12 @@ fn loads_over_kernel_routing_measure_something_sane() {
             assert_eq!((flood.late, flood.duplicates), (0, 0), "{flood:?}");
             assert!((0.0..1.0).contains(&flood.lost_share()), "{flood:?}");
         }
+        let paced = udp::Sending { pps_max: Some(2000), moves_per_second: 100, ..udp::Sending::flat_out(1) };
+        let flood = udp::send_as(pair, paced, BRIEF).unwrap();
+        // 550 ms of it, and what is sent at once.
+        assert!((1..=1110).contains(&flood.sent) && flood.delivered <= flood.sent, "{flood:?}");
+        let probe = probe::measure(pair, 500, BRIEF).unwrap();
+        assert!(1.0 < probe.p50_us && probe.p50_us <= probe.p99_us && probe.p99_us <= probe.p999_us, "{probe:?}");
         let trip = round_trip::measure(pair, BRIEF).unwrap();
         assert!(1.0 < trip.p50_us && trip.p50_us <= trip.p99_us, "{trip:?}");
         assert!(transfer::is_intact(pair, 4, 1).unwrap());

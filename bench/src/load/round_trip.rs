@@ -49,7 +49,7 @@ pub fn measure(pair: Pair<'_>, window: Window) -> Result<RoundTrip> {
 }
 
 /// Answers until the client has hung up.
-fn serve(socket: &UdpSocket, stopped: &Receiver<()>) -> Result<()> {
+pub(super) fn serve(socket: &UdpSocket, stopped: &Receiver<()>) -> Result<()> {
     let mut payload = [0; PAYLOAD];
     loop {
         match socket.recv_from(&mut payload) {
@@ -115,7 +115,7 @@ fn exchange(socket: &UdpSocket, number: u64) -> Result<bool> {
     }
 }
 
-const PAYLOAD: usize = 22;
-const ANSWER: Duration = Duration::from_millis(200);
+pub(super) const PAYLOAD: usize = 22;
+pub(super) const ANSWER: Duration = Duration::from_millis(200);
 const ROUNDS_MAX: u64 = 20_000;
 const LOST_IN_A_ROW_MAX: u32 = 10;

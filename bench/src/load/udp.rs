@@ -45,8 +45,32 @@ impl Flood {
     }
 }
 
-/// Floods `pair.to` with `flows` flows in turn, each from a source port of its own to one port.
+/// How a flood is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Sending {
+    /// Flows, in turn, each from a source port of its own.
+    pub flows: usize,
+    /// Datagrams per second at most; flat out without.
+    pub pps_max: Option<u64>,
+    /// How often a second the sender goes over to the next of its CPUs.
+    pub moves_per_second: u32,
+}
+
+impl Sending {
+    /// Flat out, from where it was put.
+    pub fn flat_out(flows: usize) -> Self {
+        Sending { flows, pps_max: None, moves_per_second: 0 }
+    }
+}
+
+/// Floods `pair.to` with `flows` flows in turn, flat out.
 pub fn flood(pair: Pair<'_>, flows: usize, window: Window) -> Result<Flood> {
+    send_as(pair, Sending::flat_out(flows), window)
+}
+
+/// Sends `pair.to` datagrams as `sending` says, all to one port.
+pub fn send_as(pair: Pair<'_>, sending: Sending, window: Window) -> Result<Flood> {
+    let (flows, cpus) = (sending.flows, machine::available_cpus()?);
     machine::allow_open_files(flows as u64 + OTHER_FILES)?;
     let receiver = pair.to.within("open a UDP socket", || {
         let socket = UdpSocket::bind(pair.receiver_address())?;
@@ -63,11 +87,11 @@ pub fn flood(pair: Pair<'_>, flows: usize, window: Window) -> Result<Flood> {
         };
         std::iter::repeat_with(open).take(flows).collect()
     })?;
-    let period = window.start();
+    let (period, cpus) = (window.start(), &cpus[..]);
     thread::scope(|scope| {
         let receiving = scope.spawn(move || pair.pin_receiver().and_then(|()| receive(&receiver, flows, period)));
-        let sending = scope.spawn(move || pair.pin_sender().and_then(|()| send(&senders, period)));
-        let sent = sending.join().expect("a sender does not panic")?;
+        let sender = scope.spawn(move || pair.pin_sender().and_then(|()| send(&senders, (sending, cpus), period)));
+        let sent = sender.join().expect("a sender does not panic")?;
         let (tally, counted) = receiving.join().expect("a receiver does not panic")?;
         Ok(Flood {
             delivered_pps: counted as f64 / window.counted.as_secs_f64(),
@@ -79,15 +103,27 @@ pub fn flood(pair: Pair<'_>, flows: usize, window: Window) -> Result<Flood> {
     })
 }
 
-fn send(sockets: &[UdpSocket], period: Period) -> Result<u64> {
+fn send(sockets: &[UdpSocket], (sending, cpus): (Sending, &[usize]), period: Period) -> Result<u64> {
     let mut payload = [0; PAYLOAD];
     let mut sequence = 0_u64;
+    let (began, mut moves) = (Instant::now(), 0);
+    let at_once = if sending.pps_max.is_some() { PACED_AT_ONCE } else { SENDS_PER_CLOCK };
     loop {
         interrupt::check()?;
-        if period.is_over(Instant::now()) {
+        let now = Instant::now();
+        if period.is_over(now) {
             return Ok(sequence);
         }
-        for _ in 0..SENDS_PER_CLOCK {
+        let elapsed = now.saturating_duration_since(began).as_secs_f64();
+        if elapsed * f64::from(sending.moves_per_second) >= f64::from(moves + 1) {
+            moves += 1;
+            machine::pin(Some(cpus[moves as usize % cpus.len()]))?;
+        }
+        if sending.pps_max.is_some_and(|pps_max| sequence as f64 >= elapsed * pps_max as f64) {
+            std::hint::spin_loop();
+            continue;
+        }
+        for _ in 0..at_once {
             let flow = (sequence % sockets.len() as u64) as usize;
             payload[..4].copy_from_slice(&(flow as u32).to_le_bytes());
             payload[4..12].copy_from_slice(&sequence.to_le_bytes());
@@ -178,6 +214,8 @@ const BATCH: usize = 64;
 const RECEIVE_BUFFER: usize = 16 << 20;
 /// The clock is read once per this many sends.
 const SENDS_PER_CLOCK: usize = 64;
+/// The same where the rate is bounded: short enough not to be a flood of its own.
+const PACED_AT_ONCE: usize = 4;
 /// After the end, this long without a datagram means that none is left on its way.
 const SILENCE: Duration = Duration::from_millis(50);
 /// What the process has open besides the sockets of a flood.
