@@ -90,8 +90,8 @@ impl Urgency {
 const FULL_TURN: u32 = 8;
 /// A pod waits no longer than this, and a turn, for the worker.
 const URGENT_MAX: Duration = Duration::from_micros(50);
-/// The same while several ports speak: pods that take little at a time give the CPU back sooner, and who speaks seldom
-/// waits for less.
+/// The same while one of several ports floods: pods that take little at a time give the CPU back sooner, and who speaks
+/// seldom waits for less.
 const URGENT_IN_COMPANY: Duration = Duration::from_micros(20);
 /// A pod that only takes its packets gives the CPU back sooner than this.
 const GAP_MAX: Duration = Duration::from_micros(400);

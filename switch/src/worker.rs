@@ -196,7 +196,7 @@ impl Worker {
         if carries {
             self.urgency.begin(burst);
             path::carry(burst, world, lane);
-            self.urgency.end(in_company);
+            self.urgency.end(in_company && received >= FRAMES_IN_COMPANY);
         } else {
             self.urgency.rest();
         }
@@ -338,8 +338,8 @@ pub(crate) fn work(burst: &Burst) -> u32 {
 const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
 /// Rows of a burst that are kept for the slow path's answers.
 const ROOM_FOR_ANSWERS: usize = 32;
-/// Frames of one port and turn while others are active: about 10 us of work.
-const FRAMES_IN_COMPANY: usize = 8;
+/// Frames of one port and turn while others are active: some microseconds of work.
+const FRAMES_IN_COMPANY: usize = 4;
 /// Events are asked for after so much work while ports are active.
 const WORK_PER_LOOK: u32 = 64;
 /// What a turn costs whatever it carries.
