@@ -6,7 +6,6 @@
 mod show;
 mod trace;
 
-use std::error::Error as _;
 use std::io::{self, IsTerminal, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -40,7 +39,7 @@ pub fn main() -> ExitCode {
     {
         return ExitCode::SUCCESS;
     }
-    eprintln!("error: {}", error.whole());
+    eprintln!("error: {}", engine::report(&error));
     if let Some(hint) = error.hint() {
         eprintln!("hint: {hint}");
     }
@@ -232,12 +231,6 @@ enum Error {
 }
 
 impl Error {
-    /// The error and all that led to it, in one line.
-    fn whole(&self) -> String {
-        let causes = std::iter::successors(self.source(), |&cause| cause.source());
-        causes.fold(self.to_string(), |text, cause| format!("{text}: {cause}"))
-    }
-
     fn hint(&self) -> Option<String> {
         match self {
             Error::Control(error) if is_for_root_alone(error) => Some(format!("run it as root: {}", privilege::sudo())),

@@ -49,6 +49,7 @@ use crate::store::Store;
 
 pub(crate) use self::endpoints::netns_id;
 pub use self::error::Error;
+pub(crate) use self::error::report;
 use self::error::system;
 use self::pulse::Pulse;
 use self::slow_side::SlowSide;

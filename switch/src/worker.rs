@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use packet::Burst;
-use ring::Counters;
+use ring::Counter;
 use ring::snapshot::Reader;
 
 use crate::lane::{BIG_SLOTS, Lane, SMALL_SLOTS, SlowEnds};
@@ -51,16 +51,6 @@ pub enum Waiting {
     Sleep,
 }
 
-/// What the control thread tells a worker.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Mark {
-    /// Pods compute on the worker's CPU: 1 or 0.
-    Crowded,
-}
-
-/// The control thread's marks, read by the worker.
-pub type Marks = Arc<Counters<1>>;
-
 /// The thread's state. [`Worker::run`] is its life.
 pub struct Worker {
     lane: Lane,
@@ -77,7 +67,7 @@ pub struct Worker {
     unlooked: u32,
     started: Instant,
     tallies: Arc<Tallies>,
-    marks: Marks,
+    crowded: Arc<Counter>,
     slow_waker: Arc<Waker>,
 }
 
@@ -103,8 +93,8 @@ pub struct WorkerEnds {
     pub waker: Waker,
     /// Its counters.
     pub tallies: Arc<Tallies>,
-    /// What it is told.
-    pub marks: Marks,
+    /// Tells it whether pods compute on its CPU: 1 or 0.
+    pub crowded: Arc<Counter>,
 }
 
 impl Worker {
@@ -112,13 +102,13 @@ impl Worker {
     pub fn new(world: Reader<World>, waiting: Waiting, slow_waker: Arc<Waker>) -> io::Result<(Worker, WorkerEnds)> {
         let poll = Poll::new()?;
         let (lane, slow) = Lane::new();
-        let (tallies, marks) = (Arc::new(Tallies::default()), Marks::default());
+        let (tallies, crowded) = (Arc::new(Tallies::default()), Arc::new(Counter::default()));
         let ends = WorkerEnds {
             slow,
             registry: poll.registry().try_clone()?,
             waker: Waker::new(poll.registry(), WAKE)?,
             tallies: Arc::clone(&tallies),
-            marks: Arc::clone(&marks),
+            crowded: Arc::clone(&crowded),
         };
         let worker = Worker {
             lane,
@@ -132,7 +122,7 @@ impl Worker {
             unlooked: 0,
             started: Instant::now(),
             tallies,
-            marks,
+            crowded,
             slow_waker,
         };
         Ok((worker, ends))
@@ -231,8 +221,8 @@ impl Worker {
         });
         self.tallies.add(Tally::Sleeps, 1);
         self.world.offline();
-        // A port that cannot be watched must go on being read.
         self.tallies.set(Tally::Asleep, 1);
+        // A port that cannot be watched must go on being read.
         let woken = self.take_events(events, if self.active.is_empty() { None } else { Some(Duration::ZERO) });
         self.tallies.set(Tally::Asleep, 0);
         woken
@@ -255,9 +245,7 @@ impl Worker {
 
     fn may_sleep(&self, idle_since: Instant) -> bool {
         match self.waiting {
-            Waiting::Adaptive(spin_max) => {
-                self.marks.get(Mark::Crowded as usize) != 0 || idle_since.elapsed() >= spin_max
-            }
+            Waiting::Adaptive(spin_max) => self.crowded.get() != 0 || idle_since.elapsed() >= spin_max,
             Waiting::Spin => false,
             Waiting::Sleep => true,
         }

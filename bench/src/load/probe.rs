@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use nix::sys::prctl;
 
-use super::round_trip::{ANSWER, PAYLOAD, serve};
+use super::round_trip::{PAYLOAD, serve, sockets};
 use super::{Pair, Period, Window};
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -39,16 +39,7 @@ pub struct Probe {
 
 /// Asks `rate` times a second until the window closes.
 pub fn measure(pair: Pair<'_>, rate: u32, window: Window) -> Result<Probe> {
-    let server = pair.to.within("open a UDP socket", || UdpSocket::bind(pair.receiver_address()))?;
-    let address = server.local_addr().map_err(Error::system("read the server's port"))?;
-    let client = pair.from.within("open a UDP socket", || {
-        let socket = UdpSocket::bind((pair.from.address(pair.family), 0))?;
-        socket.connect(address)?;
-        Ok(socket)
-    })?;
-    for socket in [&server, &client] {
-        socket.set_read_timeout(Some(ANSWER)).map_err(Error::system("bound the wait for a datagram"))?;
-    }
+    let (server, client) = sockets(pair)?;
     let schedule = Schedule { began: Instant::now(), step: Duration::from_secs(1) / rate, period: window.start() };
     thread::scope(|scope| {
         let (stop, stopped) = channel();
@@ -103,7 +94,7 @@ fn ask(socket: &UdpSocket, schedule: Schedule) -> Result<()> {
     Ok(())
 }
 
-/// Hears answers until every counted request has its own, or none has come for [`ANSWER`] after the last.
+/// Hears answers until every counted request has its own, or none has come for a while after the last.
 fn hear(socket: &UdpSocket, schedule: Schedule) -> Result<Probe> {
     let mut histogram = Histogram::<u64>::new_with_bounds(1, NANOSECONDS_MAX, 3).expect("legal bounds");
     let expected = schedule.counted();

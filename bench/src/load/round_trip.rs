@@ -28,6 +28,19 @@ pub struct RoundTrip {
 
 /// Asks until the window closes or 20 000 rounds are recorded.
 pub fn measure(pair: Pair<'_>, window: Window) -> Result<RoundTrip> {
+    let (server, client) = sockets(pair)?;
+    thread::scope(|scope| {
+        let (stop, stopped) = channel();
+        let serving = scope.spawn(move || pair.pin_receiver().and_then(|()| serve(&server, &stopped)));
+        let asking = scope.spawn(move || pair.pin_sender().and_then(|()| ask(&client, window, stop)));
+        let measured = asking.join().expect("a client does not panic");
+        serving.join().expect("a server does not panic")?;
+        measured
+    })
+}
+
+/// A socket that answers, and one that is connected to it; both wait for [`ANSWER`] at most.
+pub(super) fn sockets(pair: Pair<'_>) -> Result<(UdpSocket, UdpSocket)> {
     let server = pair.to.within("open a UDP socket", || UdpSocket::bind(pair.receiver_address()))?;
     let address = server.local_addr().map_err(Error::system("read the server's port"))?;
     let client = pair.from.within("open a UDP socket", || {
@@ -38,14 +51,7 @@ pub fn measure(pair: Pair<'_>, window: Window) -> Result<RoundTrip> {
     for socket in [&server, &client] {
         socket.set_read_timeout(Some(ANSWER)).map_err(Error::system("bound the wait for a datagram"))?;
     }
-    thread::scope(|scope| {
-        let (stop, stopped) = channel();
-        let serving = scope.spawn(move || pair.pin_receiver().and_then(|()| serve(&server, &stopped)));
-        let asking = scope.spawn(move || pair.pin_sender().and_then(|()| ask(&client, window, stop)));
-        let measured = asking.join().expect("a client does not panic");
-        serving.join().expect("a server does not panic")?;
-        measured
-    })
+    Ok((server, client))
 }
 
 /// Answers until the client has hung up.

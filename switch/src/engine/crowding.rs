@@ -13,11 +13,10 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use nix::unistd::Pid;
+use crate::thread::{OWN, WORKER_THREAD, thread_named};
 
 /// A worker's CPU, watched.
 pub(super) struct Crowding {
-    thread: Pid,
     cpu: usize,
     last: Option<Reading>,
     turns: u64,
@@ -33,9 +32,9 @@ struct Reading {
 }
 
 impl Crowding {
-    /// Watches `cpu`, to which `thread` is bound.
-    pub(super) fn new(thread: Pid, cpu: usize) -> Self {
-        Crowding { thread, cpu, last: None, turns: 0 }
+    /// Watches `cpu`, to which the worker is bound.
+    pub(super) fn new(cpu: usize) -> Self {
+        Crowding { cpu, last: None, turns: 0 }
     }
 
     /// Whether the CPU was crowded since the last look; `None` while that is not known. `turns` counts those in which the
@@ -58,8 +57,7 @@ impl Crowding {
 
     fn read(&self, at: Instant) -> Option<Reading> {
         let (idle, stolen) = idle_and_stolen(&fs::read_to_string("/proc/stat").ok()?, self.cpu)?;
-        let schedstat = fs::read_to_string(format!("/proc/self/task/{}/schedstat", self.thread)).ok()?;
-        let own = schedstat.split(' ').next()?.parse().ok()?;
+        let own = thread_named(OWN, WORKER_THREAD)?.cpu_time?.as_nanos() as u64;
         Some(Reading { at, idle, stolen, own })
     }
 }
@@ -93,6 +91,9 @@ const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -117,12 +118,22 @@ mod tests {
 
     #[test]
     fn it_looks_seldom_and_not_at_all_while_nothing_is_carried() {
-        let mut crowding = Crowding::new(nix::unistd::gettid(), 0);
+        let (stop, stopped) = mpsc::channel::<()>();
+        // Ends with this test, however that ends.
+        let named = thread::Builder::new().name(WORKER_THREAD.to_owned());
+        let worker = named.spawn(move || stopped.recv()).unwrap();
+        while thread_named(OWN, WORKER_THREAD).is_none() {
+            // The name is the thread's own first act.
+            thread::yield_now();
+        }
+        let mut crowding = Crowding::new(0);
         let start = Instant::now();
         assert_eq!(crowding.look(start, 1), None);
         assert_eq!(crowding.look(start + LOOK_EVERY / 2, 2), None);
         assert!(crowding.look(start + LOOK_EVERY, 2).is_some());
         assert_eq!(crowding.look(start + 2 * LOOK_EVERY, 2), Some(false));
         assert_eq!(crowding.look(start + 3 * LOOK_EVERY, 3), None);
+        drop(stop);
+        worker.join().unwrap().unwrap_err();
     }
 }

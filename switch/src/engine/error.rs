@@ -2,6 +2,7 @@
 
 use std::error;
 use std::io;
+use std::iter;
 
 use control::{Code, Refusal};
 
@@ -55,14 +56,9 @@ pub(super) fn from_host(code: Code, error: &host::Error) -> Refusal {
 }
 
 /// An error with its causes, in one line.
-pub(super) fn report(error: &dyn error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
+pub(crate) fn report(error: &dyn error::Error) -> String {
+    let causes = iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// For `map_err`: what failed.

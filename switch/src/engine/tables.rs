@@ -15,7 +15,7 @@ use crossbeam::channel;
 use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::{Pid, gettid};
+use nix::unistd::Pid;
 use packet::Prefix;
 use ring::snapshot::Publisher;
 use route_table::{NextHop, RouteTable};
@@ -25,7 +25,7 @@ use crate::lane::SlowEnds;
 use crate::port::Port;
 use crate::thread::WORKER_THREAD;
 use crate::tracer::Trace;
-use crate::worker::{Mark, Tally, Waiting, Worker, WorkerEnds};
+use crate::worker::{Tally, Waiting, Worker, WorkerEnds};
 use crate::world::{World, fixed_routes, hop_of};
 
 use super::crowding::Crowding;
@@ -52,8 +52,8 @@ impl Tables {
         let mut worlds = Publisher::new(World::new(host, routes.reader()));
         let (worker, ends) = Worker::new(worlds.reader(), waiting(config), slow_waker)?;
         let ending = Arc::new(AtomicBool::new(false));
-        let (thread, number, cpu) = spawn(worker, config.worker_cpu, Arc::clone(&ending))?;
-        let (thread, crowding) = (Some(thread), Crowding::new(number, cpu));
+        let (thread, cpu) = spawn(worker, config.worker_cpu, Arc::clone(&ending))?;
+        let (thread, crowding) = (Some(thread), Crowding::new(cpu));
         let tables = Tables { routes, fixed, worlds, worker: ends, crowding, thread, ending };
         tables.watch(0)?;
         Ok(tables)
@@ -149,7 +149,7 @@ impl Tables {
     pub(super) fn look_at_cpu(&mut self, now: Instant) {
         let turns = self.worker.tallies.get(Tally::Turns);
         if let Some(crowded) = self.crowding.look(now, turns) {
-            self.worker.marks.set(Mark::Crowded as usize, crowded.into());
+            self.worker.crowded.set(crowded.into());
         }
     }
 
@@ -219,18 +219,18 @@ fn waiting(config: &Config) -> Waiting {
     }
 }
 
-/// Starts the worker on its CPU; its thread's number, and that of the CPU, come with it.
-fn spawn(mut worker: Worker, cpu: Option<u16>, ending: Arc<AtomicBool>) -> io::Result<(WorkerThread, Pid, usize)> {
+/// Starts the worker on its CPU, whose number comes with it.
+fn spawn(mut worker: Worker, cpu: Option<u16>, ending: Arc<AtomicBool>) -> io::Result<(WorkerThread, usize)> {
     let (bound, is_bound) = channel::bounded(1);
     let thread = thread::Builder::new().name(WORKER_THREAD.to_owned()).spawn(move || {
-        let placed = bind(cpu).map(|cpu| (gettid(), cpu));
+        let placed = bind(cpu);
         let failed = placed.is_err();
         // The receiver waits for it.
         let _ = bound.send(placed);
         if failed { Ok(()) } else { worker.run(|| ending.load(Ordering::Relaxed)) }
     })?;
-    let (number, cpu) = is_bound.recv().map_err(io::Error::other).flatten()?;
-    Ok((thread, number, cpu))
+    let cpu = is_bound.recv().map_err(io::Error::other).flatten()?;
+    Ok((thread, cpu))
 }
 
 /// Binds the calling thread to a CPU, the last it may use where none is given.

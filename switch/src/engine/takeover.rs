@@ -6,7 +6,7 @@
 //! more, the later things go.
 
 use control::{Refusal, Route, RouteTarget};
-use host::{Namespace, Tap};
+use host::Namespace;
 use packet::Mac;
 
 use crate::config::Config;
@@ -130,7 +130,7 @@ impl Engine {
         }
         // An older switch may not have known all of it.
         endpoint.netns_id = id;
-        let tap: Tap = wire::readopt_pod(endpoint, &namespace).map_err(failed)?;
+        let tap = wire::readopt_pod(endpoint, &namespace).map_err(failed)?;
         pod_port(endpoint, tap, &self.config).map_err(failed)
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The trace in force is part of the world, so it begins and ends by publishing one, and what the worker noted waits in
 //! the ring until a poll takes it. It ends when it is stopped, and by itself with the poll that finds its count reached,
-//! its time up or its port gone. A client that went without a word does not poll: after [`FORSAKEN_AFTER`] its trace ends too, so the
-//! switch never looks on for nobody.
+//! its time up or its port gone. A client that went without a word does not poll: after [`FORSAKEN_AFTER`] its trace ends
+//! too, so the switch never looks on for nobody.
 
 mod view;
 

@@ -52,6 +52,7 @@ impl Departures {
         }
     }
 
+    /// Orders the rows by what their keys say.
     fn sort(&mut self) {
         let order = &mut self.order[..self.departing];
         for key in order.iter_mut() {
@@ -68,6 +69,7 @@ impl Departures {
 
 pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
     settle_leavers(burst, world, lane);
+    lane.departures.sort();
     let Lane { slots, tracer, departures: Departures { join, order, departing, .. }, .. } = lane;
     for rows in order[..*departing].chunk_by(|&one, &next| port_of(one) == port_of(next)) {
         match world.port(port_of(rows[0]) as u16) {
@@ -94,7 +96,6 @@ fn settle_leavers(burst: &mut Burst, world: &World, lane: &mut Lane) {
             punt_row(burst, world, lane, (row, why));
         }
     }
-    lane.departures.sort();
 }
 
 fn punt_row(burst: &mut Burst, world: &World, lane: &mut Lane, (row, why): (usize, Punt)) {
