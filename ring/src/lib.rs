@@ -1,10 +1,11 @@
-//! Burst rings, the world snapshot and counters of podswitch: everything that two threads share.
+//! Burst rings, the world snapshot, the flow table and counters of podswitch: everything that two threads share.
 //!
 //! | module | from | to | a thread waits |
 //! |---|---|---|---|
 //! | [`spsc`] | one producer | one consumer | never |
 //! | [`mpsc`] | several producers | one consumer | never |
 //! | [`snapshot`] | one publisher | one reader per worker | the publisher, if it asks to |
+//! | [`flows`], [`flags`] | anyone | anyone | never |
 //! | [`counter`] | one writer | anyone | never |
 //!
 //! The rule of the crate: workers never lock, wait or allocate here. Whatever cannot be done at once is returned to the
@@ -14,10 +15,12 @@
 //! which exchanges them for loom's under `--cfg loom`, so that `tests/loom_*.rs` check the same code that runs:
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom" cargo test -p podswitch-ring --release --test loom_spsc --test loom_mpsc --test loom_snapshot
+//! RUSTFLAGS="--cfg loom" cargo test -p podswitch-ring --release --test 'loom_*' --target-dir target/loom
 //! ```
 
 pub mod counter;
+pub mod flags;
+pub mod flows;
 #[allow(unsafe_code, reason = "cells that two threads use in turn")]
 pub mod mpsc;
 #[allow(unsafe_code, reason = "values that are freed when no reader can see them")]
@@ -27,4 +30,6 @@ pub mod spsc;
 mod sync;
 
 pub use counter::{Counter, Counters};
+pub use flags::Flags;
+pub use flows::FlowTable;
 pub use snapshot::{Publisher, Reader, Version};
