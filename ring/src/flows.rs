@@ -98,12 +98,9 @@ impl<const WORDS: usize> FlowTable<WORDS> {
 
     #[inline]
     fn bucket(&self, key: &[u64; WORDS]) -> &[Entry<WORDS>; WAYS] {
-        let halves = |product: u128| (product as u64, (product >> u64::BITS) as u64);
-        let hash = key.iter().fold(0, |hash, word| {
-            let (low, high) = halves(u128::from(hash ^ word) * u128::from(MIX));
-            low ^ high
-        });
-        &self.buckets[halves(u128::from(hash) * self.buckets.len() as u128).1 as usize]
+        let mix = |hash: u64| (hash ^ hash >> 32).wrapping_mul(MIX);
+        let hash = mix(key.iter().fold(0, |hash, word| mix(hash ^ word)));
+        &self.buckets[((u128::from(hash) * self.buckets.len() as u128) >> u64::BITS) as usize]
     }
 }
 
