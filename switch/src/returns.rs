@@ -19,7 +19,7 @@ use packet::{Burst, shape};
 use ring::{Flags, FlowTable};
 
 use crate::path::transport_fields;
-use crate::worker::PORTS_MAX;
+use crate::bank::PORTS_MAX;
 
 /// A flow in one direction. IPv4 addresses stand in the low 32 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -11,8 +11,10 @@ use std::time::Duration;
 use mio::{Poll, Token, Waker};
 use packet::view::Family;
 use packet::{Offload, Punt, Reason};
+use podswitch::crew::Crew;
 use podswitch::port::Count;
-use podswitch::worker::{Tally, Waiting, Worker};
+use podswitch::returns::Returns;
+use podswitch::worker::{Tally, Waiting, Worker, workers};
 use podswitch::world::World;
 use ring::snapshot::Publisher;
 use route_table::RouteTable;
@@ -51,7 +53,8 @@ fn a_workers_turn_allocates_nothing() {
     let mut worlds = Publisher::new(World::new(host, RouteTable::new().reader()));
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-    let (mut worker, ends) = Worker::new(worlds.reader(), Waiting::Spin, waker).unwrap();
+    let crew = Crew::of(1, Waiting::Spin);
+    let (mut worker, ends) = workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap().pop().unwrap();
     worker.activate(HOST);
     let turn = |worker: &mut Worker| {
         wire.send(&Offload::default().bytes(), &arp_request((mac(HOST), v4(HOST)), v4(1)));

@@ -114,7 +114,7 @@ impl Rig {
                 routes.insert(Prefix::host(address), hop_of(number)).unwrap();
             }
         }
-        let (lane, ends) = Lane::new(Arc::new(Returns::new(RETURNS)));
+        let (lane, ends) = Lane::new(0, Arc::new(Returns::new(RETURNS)));
         let (now, burst, slow, slots) = (Duration::ZERO, Burst::new(), SlowSide::new(&node), lane.slots.free());
         Rig { world, lane, now, burst, routes, slow, ends, wires, slots }
     }
@@ -153,7 +153,7 @@ impl Rig {
     /// The worker's half of a turn alone: punts stay in their mailbox.
     pub(crate) fn path_turn(&mut self) -> bool {
         for port in self.world.ports.iter().flatten() {
-            port.receive(&mut self.burst, &mut self.lane.slots, &mut self.lane.spare, BUDGET);
+            port.receive(0, &mut self.burst, &mut self.lane, BUDGET);
         }
         let received = self.burst.len > 0;
         path::carry(&mut self.burst, &self.world, &mut self.lane);
@@ -261,7 +261,8 @@ pub(crate) fn port(number: u16, station: Station) -> (Port, Wire) {
         strict_mac: station.strict_mac,
         abilities: station.abilities,
         link: Link::Memory(memory),
-        counters: PortCounters::default(),
+        steering: None,
+        counters: PortCounters::new(1),
     };
     (port, wire)
 }
