@@ -18,8 +18,8 @@
 use packet::{Burst, shape};
 use ring::{Flags, FlowTable};
 
-use crate::path::transport_fields;
 use crate::bank::PORTS_MAX;
+use crate::path::transport_fields;
 
 /// A flow in one direction. IPv4 addresses stand in the low 32 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]

@@ -88,8 +88,7 @@ pub fn readopt_pod(endpoint: &Endpoint, namespace: &Namespace, queues: u16) -> R
 /// # Errors
 /// What the kernel refused. A device made here goes with the returned TAP; one that was taken lasts.
 pub fn host_port((name, queues): (&InterfaceName, u16), node: &Node, adopt: bool) -> Result<Tap, Error> {
-    let options =
-        TapOptions { adopt, persistent: adopt, multi_queue: true, queues, ..TapOptions::new(name.as_str()) };
+    let options = TapOptions { adopt, persistent: adopt, multi_queue: true, queues, ..TapOptions::new(name.as_str()) };
     let tap = match Tap::open(&options) {
         // Made by an older switch, with one queue for good.
         Err(Error::TapUnlike { .. }) if adopt => Tap::open(&TapOptions { multi_queue: false, queues: 1, ..options })?,

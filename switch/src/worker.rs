@@ -371,7 +371,8 @@ mod tests {
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
         let crew = Crew::of(1, Waiting::Spin);
-        let (mut worker, _ends) = workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap().pop().unwrap();
+        let (mut worker, _ends) =
+            workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap().pop().unwrap();
         (0..count).for_each(|number| worker.activate(number));
         let received = |number| worlds.current().port(number).unwrap().counters.get(Count::Received);
         let at_once = u64::from(count).div_ceil((BURST - ROOM_FOR_ANSWERS) as u64 / FRAMES_IN_COMPANY as u64);

@@ -54,7 +54,8 @@ fn a_workers_turn_allocates_nothing() {
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
     let crew = Crew::of(1, Waiting::Spin);
-    let (mut worker, ends) = workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap().pop().unwrap();
+    let (mut worker, ends) =
+        workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap().pop().unwrap();
     worker.activate(HOST);
     let turn = |worker: &mut Worker| {
         wire.send(&Offload::default().bytes(), &arp_request((mac(HOST), v4(HOST)), v4(1)));

@@ -90,9 +90,10 @@ impl Engine {
     /// Makes the endpoint's interface and brings its port into force.
     fn plug(&mut self, endpoint: &Endpoint, namespace: &Namespace) -> Result<Attached, Refusal> {
         let scratch = format!("psw{:x}.{}", std::process::id(), endpoint.port);
-        let tap =
-            wire::pod(endpoint, namespace, (&scratch, self.crew.queues())).map_err(|error| no_interface(endpoint, namespace, &error))?;
-        let port = pod_port(endpoint, tap, (&self.config, &self.crew)).map_err(|error| from_host(Code::Internal, &error))?;
+        let tap = wire::pod(endpoint, namespace, (&scratch, self.crew.queues()))
+            .map_err(|error| no_interface(endpoint, namespace, &error))?;
+        let port =
+            pod_port(endpoint, tap, (&self.config, &self.crew)).map_err(|error| from_host(Code::Internal, &error))?;
         let (mac, abilities) = (port.mac, views::abilities(port.abilities));
         self.tables.add_ports(vec![port])?;
         // Last, since up to here the interface goes by itself, whatever happens.
@@ -159,11 +160,7 @@ impl Engine {
 }
 
 /// The port of an endpoint's TAP.
-pub(super) fn pod_port(
-    endpoint: &Endpoint,
-    tap: Tap,
-    (config, crew): (&Config, &Crew),
-) -> Result<Port, host::Error> {
+pub(super) fn pod_port(endpoint: &Endpoint, tap: Tap, (config, crew): (&Config, &Crew)) -> Result<Port, host::Error> {
     let addresses = || endpoint.addresses.iter().map(|address| address.get());
     Ok(Port {
         number: endpoint.port,

@@ -51,7 +51,8 @@ impl Tables {
         }
         let mut worlds = Publisher::new(World::new(host, routes.reader()));
         let returns = Arc::new(Returns::new(RETURNS));
-        let (workers, ends): (Vec<_>, Vec<_>) = workers(crew, || worlds.reader(), (&returns, slow_waker))?.into_iter().unzip();
+        let (workers, ends): (Vec<_>, Vec<_>) =
+            workers(crew, || worlds.reader(), (&returns, slow_waker))?.into_iter().unzip();
         let crowding = Crowding::new(&crew.cpus);
         let (threads, ending) = (Vec::new(), Arc::new(AtomicBool::new(false)));
         let mut tables = Tables { routes, fixed, worlds, workers: ends, returns, crowding, threads, ending };

@@ -122,7 +122,7 @@ impl Rig {
     /// Has another worker carry what follows, with a lane of its own and the same return entries.
     pub(crate) fn change_worker(&mut self) {
         let now_seconds = self.lane.now_seconds;
-        (self.lane, self.ends) = Lane::new(Arc::clone(&self.lane.returns));
+        (self.lane, self.ends) = Lane::new(1, Arc::clone(&self.lane.returns));
         self.lane.now_seconds = now_seconds;
     }
 
@@ -262,7 +262,7 @@ pub(crate) fn port(number: u16, station: Station) -> (Port, Wire) {
         abilities: station.abilities,
         link: Link::Memory(memory),
         steering: None,
-        counters: PortCounters::new(1),
+        counters: PortCounters::new(2),
     };
     (port, wire)
 }

@@ -86,8 +86,8 @@ fn metrics_tell_what_show_tells_and_every_packet() {
                 .map(|what| read.value(&format!("podswitch_worker_{what}"), &number));
             timed == (turns / 16.0).ceil()
         });
-        let [received, bursts] = ["received_packets_total", "worker_burst_packets_sum"]
-            .map(|what| read.sum(&format!("podswitch_{what}")));
+        let [received, bursts] =
+            ["received_packets_total", "worker_burst_packets_sum"].map(|what| read.sum(&format!("podswitch_{what}")));
         (bursts == received && timed_as_often).then_some(read)
     });
 
@@ -114,8 +114,7 @@ fn metrics_tell_what_show_tells_and_every_packet() {
     }
     let turns = read.sum("podswitch_worker_turns_total");
     assert_eq!(read.sum("podswitch_worker_burst_packets_count"), turns);
-    let punts = |worker| read.value("podswitch_worker_mailbox_highest", &[("worker", worker), ("mailbox", "punts")]);
-    assert!(rig.client().workers().unwrap().iter().any(|worker| punts(&worker.worker.to_string()) >= 1.0));
+    assert!(read.sum("podswitch_worker_mailbox_highest") >= 1.0);
     assert_eq!(read.value("podswitch_endpoints", &[]), 2.0);
 }
 
