@@ -63,12 +63,13 @@ impl Flow {
         }
     }
 
+    /// What differs most comes first.
     fn key(&self) -> [u64; 5] {
         let halves = |address: u128| [address as u64, (address >> u64::BITS) as u64];
         let ([source, source_high], [destination, destination_high]) = (halves(self.source), halves(self.destination));
         let [ports, kind] = [(self.source_port, self.destination_port), (self.protocol.into(), self.family.into())]
             .map(|(high, low): (u16, u16)| u64::from(high) << 16 | u64::from(low));
-        [source, source_high, destination, destination_high, ports << 32 | kind]
+        [ports << 32 | kind, source, destination, source_high, destination_high]
     }
 
     fn idle_seconds_max(&self) -> u32 {
