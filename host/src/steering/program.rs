@@ -17,7 +17,7 @@ use super::assembler::Register::{Frame, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9};
 use super::assembler::Test::{AnyBit, AtLeast, Below, Equal, NotEqual};
 use super::assembler::Width::{Eight, Four, One, Two};
 use super::assembler::{Assembler, Helper, Instruction, Label, Operand, Register};
-use super::{ENTRIES, LINE_BYTES, Layout, QUEUE, SENDER_CPU, STAMP, TURN};
+use super::{EMPTIED, ENTRIES, LINE_BYTES, Layout, QUEUE, SENDER_CPU, STAMP, TURN};
 
 /// The program for a map of this layout.
 pub(super) fn program(map: BorrowedFd<'_>, layout: &Layout) -> Vec<Instruction> {
@@ -84,7 +84,7 @@ fn move_or_stay(code: &mut Assembler, layout: &Layout, chosen: Label) {
     code.jump_if(R5, Equal, 0, decided);
     code.load(Eight, R2, (R3, STAMP));
     code.compute(R4, Set, R0);
-    code.compute(R4, Add, 3 * TURN as i32);
+    code.compute(R4, Add, (EMPTIED * TURN) as i32);
     code.compute(R4, And, !(TURN as i32));
     code.jump_if(R2, Below, R4, stay);
     code.compute(R3, Set, R9);
