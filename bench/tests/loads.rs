@@ -43,6 +43,15 @@ fn loads_over_kernel_routing_measure_something_sane() {
 }
 
 #[test]
+fn the_kernel_reorders_nothing_on_one_core() {
+    let topology = Topology::new(Wiring::KernelRoute, None).unwrap();
+    let [from, to] = topology.pods();
+    let case = local::default_cases().unwrap().first().copied();
+    let stream = tcp::stream(Pair { from, to, family: Family::V4, case, urgent: false }, 1, BRIEF).unwrap();
+    assert_eq!(stream.reordered, 0, "{stream:?}");
+}
+
+#[test]
 fn every_wiring_carries_both_families_both_ways() {
     for wiring in [Wiring::KernelRoute, Wiring::KernelBridge, Wiring::KernelVeth, Wiring::TunTap] {
         let topology = Topology::new(wiring, Some(0)).unwrap();
