@@ -5,7 +5,7 @@
 //! checked transfer over each topology refuses one that corrupts.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::load::{Case, Family, Pair, transfer};
 use crate::machine::Machine;
 use crate::report::{Comparison, Report};
-use crate::topology::{Topology, Wiring};
+use crate::topology::{Program, Topology, Wiring};
 use crate::{interrupt, machine};
 
 mod metric;
@@ -38,16 +38,20 @@ pub struct Plan {
     pub counted: Duration,
     /// How many flows `udp64_flows_pps` sends in turn.
     pub flows: usize,
-    /// The CPU of the switch and of the plain forwarder; `None` leaves the forwarder to the scheduler
-    /// and the switch to its own choice, the last CPU.
-    pub switch_cpu: Option<usize>,
+    /// How the switch and the plain forwarder are run.
+    pub program: Program,
+    /// How many pods are attached to the subject, the two that speak among them: with the first number it is compared
+    /// with the peers, with each further number with itself at the first.
+    pub pods: Vec<u16>,
 }
 
 /// Runs the plan; warnings go to standard error, `progress` advances once per load.
 pub fn run(plan: &Plan, machine: Machine, progress: &ProgressBar) -> Result<Report> {
     plan.cases.iter().try_for_each(Case::check)?;
-    let wirings = [plan.subject].into_iter().chain(plan.peers.iter().copied());
-    let topologies = wirings.map(|wiring| set_up(wiring, plan, progress)).collect::<Result<Vec<_>>>()?;
+    machine::allow_many_open_files()?;
+    let subjects = plan.pods.iter().map(|&pods| (plan.subject, pods));
+    let all = subjects.chain(plan.peers.iter().map(|&peer| (peer, 2)));
+    let topologies = all.map(|(wiring, pods)| set_up(wiring, pods, (plan, progress))).collect::<Result<Vec<_>>>()?;
     let mut loads: Vec<Load> = plan.metrics.iter().map(|metric| metric.load()).collect();
     loads.sort();
     loads.dedup();
@@ -70,15 +74,24 @@ pub fn run(plan: &Plan, machine: Machine, progress: &ProgressBar) -> Result<Repo
     Ok(Report { bench: "local", machine, rounds: plan.rounds, results: compare(plan, &figures) })
 }
 
-/// By metric, case, and position of the topology, the subject's being 0: one figure per round.
+/// By metric, case, and position of the topology, the subject's coming first: one figure per round.
 type Figures = BTreeMap<(Metric, String, usize), Vec<f64>>;
 
-fn set_up(wiring: Wiring, plan: &Plan, progress: &ProgressBar) -> Result<Topology> {
+fn set_up(wiring: Wiring, pods: u16, (plan, progress): (&Plan, &ProgressBar)) -> Result<Topology> {
     interrupt::check()?;
     progress.set_message(format!("setting up {wiring}"));
-    let topology = Topology::new(wiring, plan.switch_cpu)?;
+    let mut topology = Topology::new(wiring, &plan.program)?;
+    for number in 2..pods {
+        interrupt::check()?;
+        progress.set_message(format!("attaching pod {} of {pods}", number + 1));
+        topology.attach_silent()?;
+    }
     let [from, to] = topology.pods();
     let pair = Pair { from, to, family: Family::V4, case: None, urgent: false };
+    if pods > 2 {
+        // Pods that were just attached still speak of multicast for some seconds.
+        interrupt::sleep_until(Instant::now() + SETTLE)?;
+    }
     let intact = transfer::is_intact(pair, CHECKED_MEGABYTES, SEED)?;
     if intact { Ok(topology) } else { Err(Error::Corrupted { wiring: wiring.name() }) }
 }
@@ -91,10 +104,22 @@ fn compare(plan: &Plan, figures: &Figures) -> Vec<Comparison> {
     let mut results = Vec::new();
     for (&metric, case) in plan.metrics.iter().flat_map(|metric| plan.cases.iter().map(move |case| (metric, case))) {
         let of = |number| figures.get(&(metric, case.to_string(), number)).map_or(&[][..], Vec::as_slice);
-        let peers: Vec<_> = plan.peers.iter().zip(1..).map(|(peer, number)| (peer.name(), of(number))).collect();
-        results.extend(Comparison::new((&metric.to_string(), metric.better()), case.to_string(), of(0), &peers));
+        let name = metric.to_string();
+        let name = (name.as_str(), metric.better());
+        let peers = plan.peers.iter().zip(plan.pods.len()..);
+        let peers: Vec<_> = peers.map(|(peer, number)| (peer.name(), of(number))).collect();
+        results.extend(Comparison::new(name, label(case, plan.pods[0]), of(0), &peers));
+        let fewest = format!("{} pods", plan.pods[0]);
+        for (number, &pods) in plan.pods.iter().enumerate().skip(1) {
+            results.extend(Comparison::new(name, label(case, pods), of(number), &[(&fewest, of(0))]));
+        }
     }
     results
+}
+
+/// The case, and how many pods there are where it is not the two that speak.
+fn label(case: &Case, pods: u16) -> String {
+    if pods == 2 { case.to_string() } else { format!("{case}, {pods} pods") }
 }
 
 /// The cases to measure when none are named: one core, and two where there are two.
@@ -106,6 +131,7 @@ pub fn default_cases() -> Result<Vec<Case>> {
 
 const CHECKED_MEGABYTES: usize = 16;
 const SEED: u64 = 0x706F_6473;
+const SETTLE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -121,18 +147,22 @@ mod tests {
             rounds: 2,
             counted: Duration::ZERO,
             flows: 64,
-            switch_cpu: None,
+            program: Program::default(),
+            pods: vec![2, 100],
         };
-        let figures = [("0|0", [[20.0, 20.0], [10.0, 20.0], [40.0, 40.0]]), ("0|1", [[5.0; 2], [5.0; 2], [5.0; 2]])];
+        let first = [[20.0, 20.0], [22.0, 22.0], [10.0, 20.0], [40.0, 40.0]];
+        let figures = [("0|0", first), ("0|1", [[5.0; 2]; 4])];
         let figures = figures.into_iter().flat_map(|(case, all)| {
             let key = move |number| (Metric::RttP50Us, case.to_owned(), number);
             all.into_iter().enumerate().map(move |(number, rounds)| (key(number), rounds.to_vec()))
         });
         let results = compare(&plan, &figures.collect());
-        assert_eq!(results.len(), 2);
-        assert_eq!((results[0].metric.as_str(), results[0].case.as_str()), ("rtt_p50_us", "0|0"));
+        let cases: Vec<&str> = results.iter().map(|result| result.case.as_str()).collect();
+        assert_eq!(cases, ["0|0", "0|0, 100 pods", "0|1", "0|1, 100 pods"]);
+        assert!(results.iter().all(|result| result.metric == "rtt_p50_us"));
         assert_eq!(results[0].peers["kernel-route"].ratio.median, 1.5);
         assert_eq!(results[0].peers["tun-tap"].ratio.median, 0.5);
-        assert!(results[1].peers["tun-tap"].ratio.is_tie());
+        assert_eq!(results[1].peers["2 pods"].ratio.median, 1.1);
+        assert!(results[2].peers["tun-tap"].ratio.is_tie());
     }
 }

@@ -13,7 +13,7 @@ use podswitch_bench::load::Case;
 use podswitch_bench::local::{self, Metric, Plan};
 use podswitch_bench::machine::{self, Machine};
 use podswitch_bench::node;
-use podswitch_bench::topology::{Wiring, forwarder};
+use podswitch_bench::topology::{PODS_MAX, Program, Wiring, forwarder};
 use podswitch_bench::{Result, interrupt};
 
 /// Demo and side-by-side benches of podswitch.
@@ -76,6 +76,12 @@ struct LocalArguments {
     /// The CPU of the switch and of the plain forwarder; `none` leaves the forwarder to the scheduler and the switch to its own choice.
     #[arg(long, default_value = "none", value_name = "N|none", value_parser = cpu_or_none)]
     switch_cpu: SwitchCpu,
+    /// A line of the switch's configuration; repeatable.
+    #[arg(long, value_name = "KEY=VALUE")]
+    switch_config: Vec<String>,
+    /// How many pods are attached to the switch, two of which speak; further numbers are compared with the first.
+    #[arg(long, value_delimiter = ',', default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(2..=i64::from(PODS_MAX)))]
+    pods: Vec<u16>,
     /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
@@ -84,8 +90,8 @@ struct LocalArguments {
 #[derive(Debug, clap::Args)]
 struct NodeArguments {
     /// How many pods are attached.
-    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u8).range(i64::from(node::PODS_MIN)..=250))]
-    pods: u8,
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u16).range(i64::from(node::PODS_MIN)..=i64::from(PODS_MAX)))]
+    pods: u16,
     /// How often everything is measured.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
@@ -159,7 +165,8 @@ impl LocalArguments {
             rounds: self.rounds.into(),
             counted: self.seconds,
             flows: self.flows.into(),
-            switch_cpu: self.switch_cpu.0,
+            program: Program { cpu: self.switch_cpu.0, configuration: lines(&self.switch_config) },
+            pods: self.pods.clone(),
         })
     }
 }
@@ -174,6 +181,10 @@ impl NodeArguments {
             counted: self.seconds,
         }
     }
+}
+
+fn lines(of: &[String]) -> String {
+    of.iter().map(|line| format!("{line}\n")).collect()
 }
 
 fn print<T: Serialize>(result: &T, json: bool, table: impl Fn(&T) -> String) -> anyhow::Result<()> {
@@ -219,7 +230,9 @@ const LOCAL_EXAMPLES: &str = "Examples:
   podswitch-bench local
   podswitch-bench local --rounds 9 --seconds 3 --cases '0|0,0|1' --switch-cpu 1
   podswitch-bench local --peers kernel-route --metrics tcp1_gbps,cpu_s_per_gb
-  podswitch-bench local --metrics udp64_flows_pps --flows 64 --json
+  podswitch-bench local --metrics udp64_flows_pps --flows 256 --json
+  podswitch-bench local --metrics probe0_p50_us,cpu_s_per_gb --switch-config 'poll=\"spin\"'
+  podswitch-bench local --metrics tcp1_gbps,rtt_p50_us --pods 2,10,100,1000 --peers
 
 A ratio is ours / peer, formed round by round; a tie is a ratio whose quartiles straddle 1.";
 
@@ -245,7 +258,7 @@ mod tests {
     fn every_example_is_understood() {
         let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, NODE_EXAMPLES].concat();
         let examples: Vec<&str> = examples.lines().filter(|line| line.starts_with("  podswitch-bench")).collect();
-        assert_eq!(examples.len(), 11);
+        assert_eq!(examples.len(), 13);
         for example in examples {
             let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
             Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));
@@ -254,7 +267,15 @@ mod tests {
 
     #[test]
     fn what_cannot_be_measured_is_refused() {
-        for wrong in ["--rounds 0", "--seconds nan", "--peers ours", "--cases 0", "--metrics speed", "--switch-cpu x"] {
+        for wrong in [
+            "--rounds 0",
+            "--seconds nan",
+            "--peers ours",
+            "--cases 0",
+            "--metrics speed",
+            "--switch-cpu x",
+            "--pods 1",
+        ] {
             let words = ["podswitch-bench", "local"].into_iter().chain(wrong.split(' '));
             assert!(Arguments::try_parse_from(words).is_err(), "{wrong} was taken");
         }
