@@ -31,7 +31,7 @@ pub enum Error {
     TunMissing { source: io::Error },
     #[error("TUNSETIFF failed for {name}: {holder}", holder = Holder(*holder))]
     TapBusy { name: String, holder: Option<u32>, source: io::Error },
-    #[error("the kernel refuses the steering program, which needs Linux 5.12 and CAP_BPF, or root{words}", words = Explanation(explanation))]
+    #[error("the kernel refuses the steering program, which needs CAP_BPF and Linux 5.12 (arm64: 5.18){words}", words = Explanation(explanation))]
     SteeringProgram { explanation: Option<String>, source: io::Error },
     #[error("TUNSETIFF failed for {name}: it exists, but is no TAP, or one with another number of queues")]
     TapUnlike { name: String, source: io::Error },

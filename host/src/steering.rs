@@ -41,15 +41,17 @@
 //! * *A begun turn* may be seen late, which only makes that gap a little longer.
 //!
 //! This holds where frames reach the queue within the call that sends them, so [`crate::Netlink::set_no_queue`] belongs to it.
-//! The kernel's own answers (echo replies, resets) are sent by one socket per CPU, and so are one flow per CPU.
+//! The kernel's own answers (echo replies, resets) are sent by one socket per CPU, and so are one flow per CPU; what a bridge
+//! passes on from another TAP has that TAP's socket, and so is one flow.
 //!
 //! The program steers until another is attached or the device is gone, also when nobody has the device open. A device
 //! taken over gets a new `Steering`, and with it queues that count as empty.
 //!
 //! When a queue falls idle, two empty turns some time after its last frame let its flows go.
 //!
-//! Limits: Linux 5.12 (arm64: 5.18), `CAP_BPF`. Memory per device: 12 KiB in the kernel (64 queues, 2 KiB of CPUs), of which
-//! one page is mapped here, one more for the array and one for the program. With one queue the kernel does not ask the program.
+//! Limits: Linux 5.12 (arm64: 5.18), 64 bits, `CAP_BPF`. Memory per device, in whole pages: 8 KiB of entries, 64 bytes for
+//! each queue and two for each CPU; a page for the array's head and one for the program. Only the lines are mapped here. With
+//! one queue the kernel does not ask the program.
 //!
 //! Source: Linux `drivers/net/tun.c` (`tun_ebpf_select_queue`), `kernel/bpf/arraymap.c`.
 
@@ -225,3 +227,29 @@ const QUEUES_MAX: u16 = 256;
 const CPUS_MAX: usize = 65_535;
 const LOG_BYTES: usize = 64 * 1024;
 const LOG_LINES: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_the_kernel_refuses_comes_with_the_verifiers_words() {
+        let mut code = assembler::Assembler::default();
+        code.exit();
+        let instructions = code.finish();
+        let error = refused(&instructions, bpf::load_program(&instructions, &mut []).unwrap_err());
+        assert!(error.to_string().ends_with("R0 !read_ok)"), "{error}");
+    }
+
+    #[test]
+    fn any_number_of_queues_and_cpus_makes_a_program_the_kernel_takes() {
+        for queues in [1, 2, 3, 63, 64, 65, 256] {
+            for cpus in [0, 1, 2, 255, CPUS_MAX] {
+                let steering = Steering::new(&vec![queues - 1; cpus], queues).unwrap();
+                steering.begin(queues - 1);
+                steering.end(queues - 1, true);
+                assert_eq!(steering.sender_cpu(queues - 1), None, "{queues} queues, {cpus} CPUs");
+            }
+        }
+    }
+}

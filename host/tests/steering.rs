@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says by panic what is missing")]
 
+use std::env;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +18,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
 };
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid, setresuid};
 use packet::{Mac, VNET_HEADER_LEN};
 use podswitch_host::{
     Address, Error, Family, LinkChange, Neighbor, Netlink, Steering, Sysctl, Tap, TapOptions, TemporaryNamespace,
@@ -230,22 +232,34 @@ fn a_device_taken_over_elsewhere_with_other_queues_is_steered_by_what_its_new_ho
 
 #[test]
 fn a_sender_that_moves_a_thousand_times_a_second_stays_in_order() {
+    stay_in_order(1);
+}
+
+#[test]
+fn each_of_several_senders_on_one_socket_stays_in_order() {
+    stay_in_order(2);
+}
+
+/// So many threads send numbered datagrams by one socket, moving all the time, while two others read them.
+fn stay_in_order(senders: u64) {
     let (pod, steering, cpus) = pod_of_two();
     let socket = pod.socket("10.9.0.1:0");
-    let (done, latest, late) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
+    let (done, late) = (AtomicBool::new(false), AtomicU64::new(0));
+    let latest: Vec<AtomicU64> = (0..senders).map(|_| AtomicU64::new(0)).collect();
     let received: Vec<u64> = thread::scope(|scope| {
-        let readers: Vec<_> = (0..2)
-            .map(|queue| {
-                let reader = OrderedReader { steering: &steering, tap: &pod.tap, latest: &latest, late: &late };
-                let done = &done;
-                scope.spawn(move || reader.run(queue, done))
-            })
-            .collect();
-        send_while_moving(&socket, cpus);
+        let readers = [0, 1].map(|queue| {
+            let (done, reader) = (&done, Reader { steering: &steering, tap: &pod.tap, latest: &latest, late: &late });
+            scope.spawn(move || reader.run(queue, done))
+        });
+        let senders = (0..senders).map(|sender| {
+            let socket = &socket;
+            let numbers = (1..=300_000 / senders).map(move |number| number * senders + sender);
+            scope.spawn(move || send_while_moving(socket, numbers, cpus))
+        });
+        senders.collect::<Vec<_>>().into_iter().for_each(|sender| sender.join().unwrap());
         done.store(true, Ordering::Release);
-        readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+        readers.map(|reader| reader.join().unwrap()).into()
     });
-    println!("received {received:?}");
     assert!(received.iter().all(|count| *count > 1000), "one queue was hardly used: {received:?}");
     assert_eq!(late.into_inner(), 0, "late of {received:?}");
 }
@@ -257,15 +271,31 @@ fn numbers_that_make_no_sense_are_refused() {
     }
 }
 
+/// The attempt is made by this same test in a process of its own, which gives up root for good.
+#[test]
+fn without_rights_steering_is_refused_and_says_which_it_needs() {
+    if env::var_os(ATTEMPT).is_some() {
+        setresuid(NOBODY, NOBODY, NOBODY).unwrap();
+        println!("refused: {}", Steering::new(&[0], 1).unwrap_err());
+        return;
+    }
+    let name = "without_rights_steering_is_refused_and_says_which_it_needs";
+    let mut attempt = Command::new(env::current_exe().unwrap());
+    let output = attempt.args(["--exact", name, "--nocapture"]).env(ATTEMPT, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("refused: ") && said.contains("needs CAP_BPF"), "{said}");
+}
+
 /// Reads one queue in turns, each of a few frames at most, and counts those that came after a later one.
-struct OrderedReader<'a> {
+struct Reader<'a> {
     steering: &'a Steering,
     tap: &'a Tap,
-    latest: &'a AtomicU64,
+    /// By sender, which is a number's remainder.
+    latest: &'a [AtomicU64],
     late: &'a AtomicU64,
 }
 
-impl OrderedReader<'_> {
+impl Reader<'_> {
     fn run(&self, queue: u16, done: &AtomicBool) -> u64 {
         let (file, mut bytes, mut received) = (&self.tap.queues()[usize::from(queue)], [0; 2048], 0);
         loop {
@@ -285,7 +315,8 @@ impl OrderedReader<'_> {
     }
 
     fn deliver(&self, number: u64) {
-        if number != 0 && self.latest.fetch_max(number, Ordering::AcqRel) > number {
+        let latest = &self.latest[number as usize % self.latest.len()];
+        if number != 0 && latest.fetch_max(number, Ordering::AcqRel) > number {
             self.late.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -303,10 +334,10 @@ fn read_number(mut file: &File, bytes: &mut [u8]) -> Option<u64> {
     }
 }
 
-fn send_while_moving(socket: &UdpSocket, cpus: [u16; 2]) {
+fn send_while_moving(socket: &UdpSocket, numbers: impl Iterator<Item = u64>, cpus: [u16; 2]) {
     let (mut moved, mut here) = (Instant::now(), 0);
     pin(cpus[here]);
-    for number in 1..=300_000_u64 {
+    for number in numbers {
         socket.send_to(&number.to_be_bytes(), NEIGHBOR).unwrap();
         if moved.elapsed() > Duration::from_millis(1) {
             here = 1 - here;
@@ -524,6 +555,8 @@ fn namespace() -> TemporaryNamespace {
     TemporaryNamespace::new("host-steer").unwrap_or_else(|error| panic!("this test needs root: {error}"))
 }
 
+const NOBODY: Uid = Uid::from_raw(65_534);
+const ATTEMPT: &str = "PODSWITCH_TEST_STEER";
 const NEIGHBOR: &str = "10.9.0.2:9";
 const NEAR: Mac = Mac([2, 0, 0, 0, 0, 0x11]);
 const EVERYONE: Mac = Mac([0xff; 6]);

@@ -108,6 +108,21 @@ impl Drop for Lines {
 /// # Safety
 /// `attributes` is what `command` takes, its pointers and lengths true.
 unsafe fn bpf<T>(command: c_int, attributes: &T) -> io::Result<c_long> {
+    for _ in 1..ATTEMPTS {
+        // SAFETY: the caller's promise.
+        match unsafe { bpf_once(command, attributes) } {
+            // The verifier gives up when a signal is pending.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result,
+        }
+    }
+    // SAFETY: the caller's promise.
+    unsafe { bpf_once(command, attributes) }
+}
+
+/// # Safety
+/// As of [`bpf`].
+unsafe fn bpf_once<T>(command: c_int, attributes: &T) -> io::Result<c_long> {
     // SAFETY: the kernel reads as many bytes as the structure has; the rest is the caller's promise.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, ptr::from_ref(attributes), mem::size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -161,6 +176,8 @@ const PROG_LOAD: c_int = 5;
 const MAP_TYPE_ARRAY: u32 = 2;
 const F_MMAPABLE: u32 = 1 << 10;
 const PROG_TYPE_SOCKET_FILTER: u32 = 1;
+/// Signals that come one after another are not waited out.
+const ATTEMPTS: usize = 5;
 /// The key of an array's first value.
 static FIRST: u32 = 0;
 /// Asked by the kernel; no function used here is for GPL programs alone.
