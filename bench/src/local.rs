@@ -3,6 +3,9 @@
 //! All topologies are set up once and stay; each round then goes through loads and cases, and for each through all
 //! topologies in turn, A B C, so that both figures of a ratio are taken moments apart. Before the first round a
 //! checked transfer over each topology refuses one that corrupts.
+//!
+//! Our switch may carry further pods, which say nothing. With several numbers of them it is set up once for each, and
+//! each is compared with the first: whether traffic slows as a node fills.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

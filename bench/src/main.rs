@@ -13,6 +13,7 @@ use podswitch_bench::load::Case;
 use podswitch_bench::local::{self, Metric, Plan};
 use podswitch_bench::machine::{self, Machine};
 use podswitch_bench::node;
+use podswitch_bench::order::{self, Order, Rate};
 use podswitch_bench::topology::{PODS_MAX, Program, Wiring, forwarder};
 use podswitch_bench::{Result, interrupt};
 
@@ -35,6 +36,9 @@ enum Command {
     /// Compare pod-to-pod traffic on one node with the kernel and a plain forwarder.
     #[command(after_help = LOCAL_EXAMPLES)]
     Local(LocalArguments),
+    /// Send millions of datagrams whose order is checked, from a sender that stays and from one that moves.
+    #[command(after_help = ORDER_EXAMPLES)]
+    Order(OrderArguments),
     /// Measure what a switch with many pods costs its node, and what it spares them.
     #[command(after_help = NODE_EXAMPLES)]
     Node(NodeArguments),
@@ -73,18 +77,46 @@ struct LocalArguments {
     /// How many flows udp64_flows_pps sends in turn.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=20_000))]
     flows: u16,
-    /// The CPU of the switch and of the plain forwarder; `none` leaves the forwarder to the scheduler and the switch to its own choice.
-    #[arg(long, default_value = "none", value_name = "N|none", value_parser = cpu_or_none)]
-    switch_cpu: SwitchCpu,
-    /// A line of the switch's configuration; repeatable.
-    #[arg(long, value_name = "KEY=VALUE")]
-    switch_config: Vec<String>,
+    #[command(flatten)]
+    program: ProgramArguments,
     /// How many pods are attached to the switch, two of which speak; further numbers are compared with the first.
     #[arg(long, value_delimiter = ',', default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(2..=i64::from(PODS_MAX)))]
     pods: Vec<u16>,
     /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct OrderArguments {
+    /// Millions of datagrams to be delivered in each setting.
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    millions: u16,
+    /// How fast to send: half of what the path delivers, so that next to nothing is lost, or as fast as it goes.
+    #[arg(long, value_delimiter = ',', value_name = "RATE", default_value = "half,flat-out")]
+    rates: Vec<Rate>,
+    /// CPU of the sender|CPU of the receiver; by default one core, and two where there are two.
+    #[arg(long, value_delimiter = ',', value_name = "CASE")]
+    cases: Vec<Case>,
+    /// What joins the pods.
+    #[arg(long, value_name = "SWITCH", default_value = "ours")]
+    through: Wiring,
+    #[command(flatten)]
+    program: ProgramArguments,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How what stands between the pods is run.
+#[derive(Debug, clap::Args)]
+struct ProgramArguments {
+    /// The CPU of the switch and of the plain forwarder; `none` leaves the forwarder to the scheduler and the switch to its own choice.
+    #[arg(long, default_value = "none", value_name = "N|none", value_parser = cpu_or_none)]
+    switch_cpu: SwitchCpu,
+    /// A line of the switch's configuration, in TOML; repeatable.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    switch_config: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -142,6 +174,13 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             print(&report, arguments.json, |report| report.table())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Order(arguments) => {
+            let progress = ProgressBar::no_length().with_style(progress_style());
+            let order = order::run(&arguments.plan()?, Machine::describe(priority_raised)?, &progress)?;
+            progress.finish_and_clear();
+            print(&order, arguments.json, Order::table)?;
+            Ok(if order.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Command::Node(arguments) => {
             let progress = ProgressBar::no_length().with_style(progress_style());
             let report = node::run(&arguments.plan(), Machine::describe(priority_raised)?, &progress)?;
@@ -160,14 +199,34 @@ impl LocalArguments {
         Ok(Plan {
             subject: Wiring::Ours,
             peers: self.peers.clone(),
-            cases: if self.cases.is_empty() { local::default_cases()? } else { self.cases.clone() },
+            cases: cases(&self.cases)?,
             metrics: all(&self.metrics),
             rounds: self.rounds.into(),
             counted: self.seconds,
             flows: self.flows.into(),
-            program: Program { cpu: self.switch_cpu.0, configuration: lines(&self.switch_config) },
+            program: self.program.program(),
             pods: self.pods.clone(),
         })
+    }
+}
+
+impl OrderArguments {
+    fn plan(&self) -> Result<order::Plan> {
+        Ok(order::Plan {
+            through: self.through,
+            program: self.program.program(),
+            cases: cases(&self.cases)?,
+            rates: self.rates.clone(),
+            wanted: u64::from(self.millions) * 1_000_000,
+            stretch: Duration::from_secs(1),
+        })
+    }
+}
+
+impl ProgramArguments {
+    fn program(&self) -> Program {
+        let configuration = self.switch_config.iter().map(|line| format!("{line}\n")).collect();
+        Program { cpu: self.switch_cpu.0, configuration }
     }
 }
 
@@ -183,8 +242,8 @@ impl NodeArguments {
     }
 }
 
-fn lines(of: &[String]) -> String {
-    of.iter().map(|line| format!("{line}\n")).collect()
+fn cases(named: &[Case]) -> Result<Vec<Case>> {
+    if named.is_empty() { local::default_cases() } else { Ok(named.to_vec()) }
 }
 
 fn print<T: Serialize>(result: &T, json: bool, table: impl Fn(&T) -> String) -> anyhow::Result<()> {
@@ -207,6 +266,10 @@ fn cpu_or_none(text: &str) -> std::result::Result<SwitchCpu, String> {
         "none" => Ok(SwitchCpu(None)),
         number => number.parse().map(|cpu| SwitchCpu(Some(cpu))).map_err(|_| "write a CPU number or `none`".to_owned()),
     }
+}
+
+fn setting(text: &str) -> std::result::Result<String, String> {
+    if text.contains('=') { Ok(text.to_owned()) } else { Err("write KEY=VALUE, as in 'poll=\"spin\"'".to_owned()) }
 }
 
 fn peer(text: &str) -> std::result::Result<Wiring, String> {
@@ -236,6 +299,13 @@ const LOCAL_EXAMPLES: &str = "Examples:
 
 A ratio is ours / peer, formed round by round; a tie is a ratio whose quartiles straddle 1.";
 
+const ORDER_EXAMPLES: &str = "Examples:
+  podswitch-bench order
+  podswitch-bench order --millions 1 --rates half --cases '0|1' --json
+  podswitch-bench order --through kernel-route
+
+The exit status is 0 only if nothing came late or twice, and as much was delivered as was asked for.";
+
 const NODE_EXAMPLES: &str = "Examples:
   podswitch-bench node
   podswitch-bench node --metrics idle_cpu_percent,rss_mb --seconds 30 --rounds 1
@@ -256,9 +326,9 @@ mod tests {
 
     #[test]
     fn every_example_is_understood() {
-        let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, NODE_EXAMPLES].concat();
+        let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, ORDER_EXAMPLES, NODE_EXAMPLES].concat();
         let examples: Vec<&str> = examples.lines().filter(|line| line.starts_with("  podswitch-bench")).collect();
-        assert_eq!(examples.len(), 13);
+        assert_eq!(examples.len(), 16);
         for example in examples {
             let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
             Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));
@@ -275,6 +345,7 @@ mod tests {
             "--metrics speed",
             "--switch-cpu x",
             "--pods 1",
+            "--switch-config poll",
         ] {
             let words = ["podswitch-bench", "local"].into_iter().chain(wrong.split(' '));
             assert!(Arguments::try_parse_from(words).is_err(), "{wrong} was taken");

@@ -7,6 +7,7 @@ use podswitch_bench::demo::Traffic;
 use podswitch_bench::load::{Family, Pair, Window, probe, round_trip, tcp, transfer, udp};
 use podswitch_bench::local::{self, Metric, Plan};
 use podswitch_bench::machine::Machine;
+use podswitch_bench::order;
 use podswitch_bench::topology::{Program, Topology, Wiring};
 
 /// Long enough for something to arrive beside a neighbour that takes all CPUs for a quarter of a second.
@@ -50,6 +51,25 @@ fn the_kernel_reorders_nothing_on_one_core() {
     let case = local::default_cases().unwrap().first().copied();
     let stream = tcp::stream(Pair { from, to, family: Family::V4, case, urgent: false }, 1, BRIEF).unwrap();
     assert_eq!(stream.reordered, 0, "{stream:?}");
+}
+
+#[test]
+fn the_check_of_order_reaches_what_is_wanted() {
+    let plan = order::Plan {
+        through: Wiring::KernelVeth,
+        program: Program::default(),
+        cases: local::default_cases().unwrap().drain(..1).collect(),
+        rates: vec![order::Rate::Half],
+        wanted: 1000,
+        stretch: Duration::from_millis(200),
+    };
+    let order = order::run(&plan, Machine::describe(false).unwrap(), &ProgressBar::hidden()).unwrap();
+    let counts: Vec<_> = order.results.iter().map(|one| (one.setting.flows, one.setting.moves_per_second)).collect();
+    assert_eq!(counts, [(1, 0), (1, 50), (1, 1000), (64, 0), (64, 50), (64, 1000)]);
+    for one in &order.results {
+        assert!(one.delivered >= plan.wanted && one.sent == one.delivered + one.lost, "{one:?}");
+        assert!(one.setting.moves_per_second > 0 || one.late + one.repeated == 0, "{one:?}");
+    }
 }
 
 #[test]
