@@ -36,8 +36,8 @@
 //! * **The gap**: choosing a queue and entering it are two steps, a fraction of a microsecond apart, and a turn that finds
 //!   nothing is hardly longer. A frame chosen before a turn may so enter behind it, and stay for as long as the worker
 //!   then sleeps. Hence two turns: the first may have missed it, the second began after it had entered. What remains is a
-//!   sender that something stops for two whole turns, with interrupts off, and that then moves before the next. With one
-//!   turn, a moving sender met this once in 200 000 frames beside busy CPUs; with two, not in 30 million.
+//!   sender that an interrupt or the hypervisor stops there for two whole turns, and that then moves before the next. With
+//!   one turn, a moving sender met this once in 200 000 frames beside busy CPUs; with two, not in 30 million.
 //! * *A begun turn* may be seen late, which only makes that gap a little longer.
 //!
 //! This holds where frames reach the queue within the call that sends them, so [`crate::Netlink::set_no_queue`] belongs to it.
