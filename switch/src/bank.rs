@@ -22,6 +22,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use mio::unix::SourceFd;
@@ -46,6 +47,9 @@ pub struct Bank {
     attention: Vec<Attention>,
     /// Of this turn: port, and whether nothing was left in its queue.
     served: Vec<(u16, bool)>,
+    /// Nothing was left in any queue in the last turn, epoll tells of all that comes, and all was sent on the home CPU.
+    settled: bool,
+    cpu: u16,
     /// Work done since events were asked for.
     unlooked: u32,
 }
@@ -63,8 +67,8 @@ struct Attention {
 }
 
 impl Bank {
-    /// The bank of worker `home`, with no port.
-    pub fn new(home: u16) -> io::Result<Bank> {
+    /// The bank of worker `home` on CPU `cpu`, with no port.
+    pub fn new(home: u16, cpu: u16) -> io::Result<Bank> {
         Ok(Bank {
             home,
             heat: Heat::default(),
@@ -72,6 +76,8 @@ impl Bank {
             active: VecDeque::with_capacity(PORTS_MAX),
             attention: vec![Attention::default(); PORTS_MAX],
             served: Vec::with_capacity(PORTS_MAX),
+            settled: false,
+            cpu,
             unlooked: 0,
         })
     }
@@ -91,6 +97,12 @@ impl Bank {
         self.active.len()
     }
 
+    /// True when the last turn left nothing to do but to wait for an event. Frames sent on another CPU are of flows that wait
+    /// for empty turns to come over to it, so these are made.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// Makes a port active, as its event would; for ports without a descriptor.
     pub fn activate(&mut self, number: u16) {
         let attention = &mut self.attention[usize::from(number)];
@@ -100,10 +112,10 @@ impl Bank {
         }
     }
 
-    /// Receives from the active ports, at most `frames_max` frames each; true when one gave so many, so that there may be
-    /// more. Every turn is ended by [`Bank::departed`].
-    pub fn receive(&mut self, burst: &mut Burst, (world, lane): (&World, &mut Lane), frames_max: usize) -> bool {
-        let (first, mut kept, mut unread, mut full) = (burst.len, 0, None, false);
+    /// Receives from the active ports, at most `frames_max` frames each. Every turn is ended by [`Bank::departed`].
+    pub fn receive(&mut self, burst: &mut Burst, (world, lane): (&World, &mut Lane), frames_max: usize) {
+        let (first, mut kept, mut unread) = (burst.len, 0, None);
+        self.settled = true;
         for _ in 0..self.active.len() {
             let Some(number) = self.active.pop_front() else { break };
             let attention = &mut self.attention[usize::from(number)];
@@ -117,15 +129,16 @@ impl Bank {
             let received = port.receive(self.home, burst, lane, Budget { frames, ..PORT_BUDGET });
             self.served.push((number, received == Received::Drained));
             let found = burst.len > before;
+            self.settled &= received == Received::Drained && port.was_sent_on(self.cpu, self.home);
             if !found && received == Received::More {
                 // The turn was full before it came to this port: frames may wait, and no event would tell of them.
                 unread.get_or_insert(kept);
             } else if !attention.stays_active(found, (port, self.home), self.poll.registry()) {
                 continue;
             }
+            self.settled &= !attention.unwatched;
             if found {
                 self.heat.note(port);
-                full |= received == Received::More;
             }
             self.active.push_back(number);
             kept += 1;
@@ -135,7 +148,6 @@ impl Bank {
             self.active.rotate_left(unread.unwrap_or(1) % self.active.len());
         }
         self.unlooked += WORK_PER_TURN + work(burst, first);
-        full
     }
 
     /// After all that was received has departed.
@@ -179,8 +191,27 @@ impl Bank {
     }
 }
 
+/// Waits for an event of any of `banks`, or of `rest` itself, for at most `timeout`, and takes all there are.
+pub(crate) fn wait_for_any(
+    rest: &mut Poll,
+    banks: &mut [Box<Bank>],
+    events: &mut Events,
+    timeout: Duration,
+) -> io::Result<()> {
+    for bank in &*banks {
+        rest.registry().register(&mut SourceFd(&bank.poll.as_raw_fd()), WAKE, Interest::READABLE)?;
+    }
+    // Without a guest nothing but a bell ends it.
+    wait(rest, events, (!banks.is_empty()).then_some(timeout))?;
+    for bank in banks {
+        rest.registry().deregister(&mut SourceFd(&bank.poll.as_raw_fd()))?;
+        bank.look(events, Some(Duration::ZERO))?;
+    }
+    Ok(())
+}
+
 /// Waits for events; an interrupt is none.
-pub(crate) fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+fn wait(poll: &mut Poll, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
     match poll.poll(events, timeout) {
         Err(error) if error.kind() == ErrorKind::Interrupted => {
             events.clear();

@@ -2,19 +2,19 @@
 //!
 //! A pod's frames come in by the queue of the CPU that sends them (`host::Steering`), and that CPU's worker owns the queue's
 //! bank: it wakes up where the sender has just gone to sleep, which no other CPU can do as fast. Under a flood that may be the
-//! wrong place, since sender and worker take the CPU from each other. So a **hot** bank goes to a worker whose CPU others
-//! use less, if there is one; that worker polls it, and gives it back when it is cold again or no better served:
+//! wrong place, since sender and worker take the CPU from each other. So a **hot** bank goes to a worker whose CPU has room, if
+//! there is one; that worker polls it, and gives it back when it is cold again or has no room any more:
 //!
 //! ```text
-//!              hot for a window, and others have 25 hundredths more of this CPU than of another
-//!   AT HOME  ------------------------------------------------------------------------------------> GUEST
-//!            <------------------------------------------------------------------------------------
-//!              cold for five windows, nothing for as long as workers poll, or no more than 10 hundredths' difference
+//!              hot for a window, and others have at most ROOM of another CPU
+//!   AT HOME  ----------------------------------------------------------------> GUEST
+//!            <----------------------------------------------------------------
+//!              cold for five windows, nothing for GUEST_REST, or others have NO_ROOM of that CPU and less at home
 //! ```
 //!
 //! Hot is what comes in *one-sided*: two pods that ask and answer on one CPU exchange as many packets as a flood has, but
 //! each waits for the other, so nothing is won elsewhere. What others have of a CPU the control thread finds out five times a
-//! second (`engine/crowding.rs`); before the first time, a flood is taken to need its CPU and other CPUs to be free.
+//! second (`engine/crowding.rs`); before the first time, other CPUs are taken to be free.
 
 use std::io;
 use std::sync::Arc;
@@ -137,15 +137,15 @@ impl Standing {
         self.others.get().checked_sub(1)
     }
 
-    /// True when a hot bank is better served on `other`'s CPU. What is not known yet is taken to be in favour: a flood has
-    /// just begun, and a CPU that was idle until now can have it.
-    fn yields_to(&self, other: &Standing) -> bool {
-        self.others().unwrap_or(100) > other.others().unwrap_or(0) + MOVE_FOR
+    /// True when its CPU has room for a hot bank. What is not known yet is taken to be in favour: a CPU that was idle until
+    /// now can have it.
+    fn has_room(&self) -> bool {
+        self.is_at_rest() && self.others().is_none_or(|others| others <= ROOM)
     }
 
-    /// True when a guest from `home` is no better served here.
-    pub fn returns_to(&self, home: &Standing) -> bool {
-        self.others().zip(home.others()).is_some_and(|(here, there)| there < here + STAY_FOR)
+    /// True when a guest is worse off here than at home.
+    pub fn is_worse_than(&self, home: &Standing) -> bool {
+        self.others().zip(home.others()).is_some_and(|(here, there)| here >= NO_ROOM && there < here)
     }
 }
 
@@ -191,13 +191,12 @@ impl Peer {
     }
 }
 
-/// The worker to which a hot bank had best go from the worker of number `number` on CPU `cpu`: the next that is at rest and
-/// whose CPU has more to spare.
-pub fn choose<'a>(peers: &'a mut [Peer], (number, cpu): (u16, u16), own: &Standing) -> Option<&'a mut Peer> {
+/// The worker to which a hot bank had best go from the worker of number `number` on CPU `cpu`: the next whose CPU is another
+/// and has room.
+pub fn choose(peers: &mut [Peer], (number, cpu): (u16, u16)) -> Option<&mut Peer> {
     let next = peers.iter().position(|peer| peer.number > number).unwrap_or(0);
     let (before, after) = peers.split_at_mut(next);
-    let mut others = after.iter_mut().chain(before);
-    others.find(|peer| peer.cpu != cpu && peer.standing.is_at_rest() && own.yields_to(&peer.standing))
+    after.iter_mut().chain(before).find(|peer| peer.cpu != cpu && peer.standing.has_room())
 }
 
 /// What a port gave and took: a frame, or 4 KiB of a long one, is 1.
@@ -207,10 +206,10 @@ fn traffic(port: &Port) -> (u64, u64) {
     (work(Count::Received, Count::ReceivedBytes), work(Count::Sent, Count::SentBytes))
 }
 
-/// A hot bank leaves a CPU of which others have this many hundredths more than of the one it goes to.
-const MOVE_FOR: u64 = 25;
-/// It stays away while they have this many more.
-const STAY_FOR: u64 = 10;
+/// A hot bank may go to a CPU of which others have at most so many hundredths.
+const ROOM: u64 = 40;
+/// It leaves one of which others have so many, if that is more than at home.
+const NO_ROOM: u64 = 55;
 /// Work is looked at over this time.
 const WINDOW: Duration = Duration::from_millis(1);
 /// Work in a millisecond that makes a bank hot.

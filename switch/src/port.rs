@@ -296,6 +296,13 @@ impl Port {
         }
     }
 
+    /// False when the last frame of a queue was sent on another CPU than `cpu`, as far as known.
+    #[inline]
+    pub fn was_sent_on(&self, cpu: u16, queue: u16) -> bool {
+        let sender = self.steering.as_ref().and_then(|steering| steering.sender_cpu(queue));
+        sender.is_none_or(|sender| sender == cpu)
+    }
+
     /// Writes one frame given in slices, by any of the port's queues; the first starts with a virtio header.
     #[inline]
     pub fn write(&self, queue: u16, slices: &[IoSlice<'_>]) -> io::Result<()> {

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use control::{InterfaceName, Mtu};
 use host::{
-    Address, Error, Family, LinkChange, Namespace, Neighbor, Netlink, Route, RouteKind, Scope, Sysctl, Tap, TapOptions,
+    Address, Error, Family, Link, LinkChange, Namespace, Neighbor, Netlink, Route, RouteKind, Scope, Sysctl, Tap, TapOptions,
 };
 use ipnet::IpNet;
 use packet::{Mac, Prefix};
@@ -47,6 +47,7 @@ pub fn pod(endpoint: &Endpoint, namespace: &Namespace, (scratch, queues): (&str,
     namespace.run(|| no_duplicate_detection(name))??;
     let mut pod = Netlink::open_in(namespace)?;
     let index = pod.link(name)?.index;
+    pod.set_no_queue(index)?;
     pod.change_link(index, &LinkChange { up: Some(true), ..Default::default() })?;
     for address in &endpoint.addresses {
         own_address(&mut pod, index, address.get())?;
@@ -98,7 +99,10 @@ pub fn host_port((name, queues): (&InterfaceName, u16), node: &Node, adopt: bool
         set_if_present(&Sysctl::interface(*family, name.as_str(), key)?, value)?;
     }
     let mut own = Netlink::open()?;
-    let index = own.link(name.as_str())?.index;
+    let Link { index, queue_discipline, .. } = own.link(name.as_str())?;
+    if queue_discipline != NO_QUEUE {
+        own.set_no_queue(index)?;
+    }
     let change = LinkChange { mtu: Some(mtu(node.mtu)), up: Some(true), ..Default::default() };
     own.change_link(index, &change)?;
     for &address in &node.router_addresses {
@@ -217,6 +221,8 @@ const HOST_SYSCTLS: &[(Family, &str, &str)] = &[
     (Family::V6, "accept_redirects", "0"),
 ];
 
+/// What the kernel calls no queue discipline.
+const NO_QUEUE: &str = "noqueue";
 /// What the kernel calls the kind of a TAP.
 pub(crate) const TAP_KIND: &str = "tun";
 /// The kernel takes the lowest metric: this one stands behind every other route.

@@ -13,6 +13,8 @@
 //! the worker busy.
 
 mod tallies;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::sync::Arc;
@@ -110,7 +112,7 @@ impl Worker {
         (returns, slow_waker): (&Arc<Returns>, &Arc<Waker>),
     ) -> io::Result<(Worker, WorkerEnds, Peer)> {
         let (lane, slow) = Lane::new(number, Arc::clone(returns));
-        let (bank, rest) = (Box::new(Bank::new(number)?), Poll::new()?);
+        let (bank, rest) = (Box::new(Bank::new(number, cpu)?), Poll::new()?);
         let (give, inbox) = mpsc::ring(crew.cpus.len().next_power_of_two());
         let (tallies, standing) = (Arc::new(Tallies::default()), Arc::new(Standing::default()));
         let bell = Arc::new(Bell { at_bank: bank.waker()?, at_rest: Waker::new(rest.registry(), bank::WAKE)? });
@@ -151,11 +153,12 @@ impl Worker {
         let mut idle_since = None;
         while !stop() {
             self.take_in();
-            if self.turn() {
+            let carried = self.turn();
+            if carried {
                 idle_since = None;
                 self.place();
-            } else if self.may_sleep(*idle_since.get_or_insert_with(Instant::now)) {
-                self.send_guests_home();
+            }
+            if (!carried || self.is_settled()) && self.may_sleep(*idle_since.get_or_insert_with(Instant::now)) {
                 self.sleep(&mut events)?;
                 idle_since = None;
             }
@@ -225,9 +228,9 @@ impl Worker {
                 None => None,
                 Some(weather) if home != self.lane.number => {
                     let home = self.peers.iter_mut().find(|peer| peer.number == home);
-                    home.filter(|home| weather == Weather::Cold || self.standing.returns_to(&home.standing))
+                    home.filter(|home| weather == Weather::Cold || self.standing.is_worse_than(&home.standing))
                 }
-                Some(Weather::Hot) => placement::choose(&mut self.peers, (home, self.cpu), &self.standing),
+                Some(Weather::Hot) => placement::choose(&mut self.peers, (home, self.cpu)),
                 Some(_) => None,
             };
             match to {
@@ -241,6 +244,15 @@ impl Worker {
         self.tell_load();
     }
 
+    /// Gives each of its banks to the next worker, and says how many those were.
+    #[cfg(test)]
+    fn give_all_away(&mut self) -> u64 {
+        let number = self.lane.number;
+        let next = self.peers.iter().position(|peer| peer.number > number).unwrap_or(0);
+        let banks = self.banks.drain(..).map(|bank| self.peers[next].give(bank));
+        banks.count() as u64
+    }
+
     fn send_guests_home(&mut self) {
         for guest in self.banks.extract_if(.., |bank| bank.home != self.lane.number) {
             let home = self.peers.iter_mut().find(|peer| peer.number == guest.home);
@@ -250,22 +262,25 @@ impl Worker {
         self.tell_load();
     }
 
-    /// Watches all ports of its bank, goes offline and sleeps until one has a frame or it is woken.
+    /// Watches all ports of its banks, goes offline and sleeps until one has a frame or it is woken. Guests that have nothing
+    /// for a while go home.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let world = self.world.turn();
         // A port that cannot be watched must go on being read.
         let watched = self.banks.iter_mut().all(|bank| bank.watch_all(world));
-        let timeout = if watched { None } else { Some(Duration::ZERO) };
         self.tallies.add(Tally::Sleeps, 1);
         self.world.offline();
         self.tallies.set(Tally::Asleep, 1);
-        let woken = match self.banks.first_mut() {
-            Some(own) => own.look(events, timeout),
-            None => bank::wait(&mut self.rest, events, timeout),
+        let slept = match &mut self.banks[..] {
+            [own] if own.home == self.lane.number => own.look(events, if watched { None } else { Some(Duration::ZERO) }),
+            banks => bank::wait_for_any(&mut self.rest, banks, events, if watched { GUEST_REST } else { Duration::ZERO }),
         };
         self.tallies.set(Tally::Asleep, 0);
         self.read_clock();
-        woken
+        if watched && self.banks.iter().all(|bank| bank.active() == 0) {
+            self.send_guests_home();
+        }
+        slept
     }
 
     /// Asks for events where that is due.
@@ -308,6 +323,11 @@ impl Worker {
         self.tallies.set(Tally::TracesMissed, self.lane.tracer.missed);
     }
 
+    /// True when another turn would most likely find nothing.
+    fn is_settled(&self) -> bool {
+        matches!(&self.banks[..], [own] if own.home == self.lane.number && own.is_settled())
+    }
+
     fn may_sleep(&self, idle_since: Instant) -> bool {
         match self.waiting {
             Waiting::Adaptive(spin_max) => {
@@ -320,72 +340,8 @@ impl Worker {
     }
 }
 
+/// A guest goes home that has had nothing for so long.
+const GUEST_REST: Duration = Duration::from_millis(5);
 /// Frames of one port and turn while others are active: some microseconds of work.
 const FRAMES_IN_COMPANY: usize = 4;
 const EVENTS: usize = 256;
-
-#[cfg(test)]
-mod tests {
-    use mio::Token;
-    use packet::{BURST, Mac, Offload};
-    use ring::snapshot::Publisher;
-    use route_table::RouteTable;
-
-    use super::*;
-    use crate::bank::ROOM_FOR_ANSWERS;
-    use crate::port::{Abilities, Count, Link, Port, PortCounters, Wire};
-
-    fn port(number: u16) -> (Port, Wire) {
-        let (end, wire) = Wire::new(256);
-        let port = Port {
-            number,
-            name: format!("port-{number}"),
-            host: number == 0,
-            mac: Mac([2, 0, 0, 0, 0, number as u8]),
-            gateway: Mac::GATEWAY,
-            mtu: 1500,
-            sources_v4: Vec::new(),
-            sources_v6: Vec::new(),
-            strict_mac: false,
-            abilities: Abilities::ALL,
-            link: Link::Memory(end),
-            steering: None,
-            counters: PortCounters::new(1),
-        };
-        (port, wire)
-    }
-
-    #[test]
-    fn under_a_flood_from_every_port_each_gets_its_share() {
-        flood(7);
-        // More than a turn has room for.
-        flood(61);
-    }
-
-    fn flood(count: u16) {
-        let (ports, wires): (Vec<Port>, Vec<Wire>) = (0..count).map(port).unzip();
-        let mut ports = ports.into_iter();
-        let mut world = World::new(ports.next().unwrap(), RouteTable::new().reader());
-        ports.for_each(|port| world.add(port));
-        let mut worlds = Publisher::new(world);
-        let poll = Poll::new().unwrap();
-        let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let crew = Crew::of(1, Waiting::Spin);
-        let (mut worker, _ends) =
-            workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap().pop().unwrap();
-        (0..count).for_each(|number| worker.activate(number));
-        let received = |number| worlds.current().port(number).unwrap().counters.get(Count::Received);
-        let at_once = u64::from(count).div_ceil((BURST - ROOM_FOR_ANSWERS) as u64 / FRAMES_IN_COMPANY as u64);
-        for turn in 1..=140 {
-            for wire in &wires {
-                while wire.send(&Offload::default().bytes(), &[0; 60]) {}
-            }
-            assert!(worker.turn());
-            // Nobody waits for longer than it takes to come to everybody once.
-            assert!(turn != at_once || (0..count).all(|number| received(number) > 0), "{turn}");
-        }
-        let counts: Vec<u64> = (0..count).map(received).collect();
-        let fair = counts.iter().sum::<u64>() / u64::from(count);
-        assert!(counts.iter().all(|&count| count > fair * 8 / 10), "{counts:?}");
-    }
-}
