@@ -9,7 +9,7 @@
 //!              hot for a window, and others have at most ROOM of another CPU
 //!   AT HOME  ----------------------------------------------------------------> GUEST
 //!            <----------------------------------------------------------------
-//!              cold for five windows, nothing for GUEST_REST, or others have NO_ROOM of that CPU and less at home
+//!              cold for COLD_WINDOWS, nothing for GUEST_REST, or others have NO_ROOM of that CPU and less at home
 //! ```
 //!
 //! Hot is what comes in *one-sided*: two pods that ask and answer on one CPU exchange as many packets as a flood has, but
@@ -217,6 +217,6 @@ const HOT_RATE: u128 = 40;
 /// Less than this is cold.
 const COLD_RATE: u128 = 10;
 /// For so many windows.
-const COLD_WINDOWS: u8 = 5;
+const COLD_WINDOWS: u8 = 20;
 /// Ports looked at in one window.
 const PORTS_SEEN: usize = 32;

@@ -341,7 +341,7 @@ impl Worker {
 }
 
 /// A guest goes home that has had nothing for so long.
-const GUEST_REST: Duration = Duration::from_millis(5);
+const GUEST_REST: Duration = Duration::from_millis(50);
 /// Frames of one port and turn while others are active: some microseconds of work.
 const FRAMES_IN_COMPANY: usize = 4;
 const EVENTS: usize = 256;
