@@ -61,8 +61,8 @@ struct LocalArguments {
     /// Seconds each load is counted, after its warm-up.
     #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
     seconds: Duration,
-    /// Whom to compare with.
-    #[arg(long, value_delimiter = ',', value_name = "PEER", value_parser = peer, default_value = DEFAULT_PEERS)]
+    /// Whom to compare with; nobody without a name.
+    #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "PEER", value_parser = peer, default_value = DEFAULT_PEERS)]
     peers: Vec<Wiring>,
     /// CPU of the sender|CPU of the receiver; by default one core, and two where there are two.
     #[arg(long, value_delimiter = ',', value_name = "CASE")]

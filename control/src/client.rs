@@ -111,8 +111,8 @@ impl Client {
         self.call(&Request::Endpoints)
     }
 
-    /// Return entries of each worker.
-    pub fn returns(&self) -> Result<Vec<ReturnsView>, Error> {
+    /// How many return entries there are.
+    pub fn returns(&self) -> Result<ReturnsView, Error> {
         self.call(&Request::Returns)
     }
 

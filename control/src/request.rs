@@ -69,7 +69,7 @@ pub enum Reply {
     Adjacencies(Vec<AdjacencyView>),
     Worlds(WorldsView),
     Endpoints(Vec<EndpointView>),
-    Returns(Vec<ReturnsView>),
+    Returns(ReturnsView),
     Config(Box<ConfigView>),
     TraceStarted(TraceStarted),
     Trace(TraceView),

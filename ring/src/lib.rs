@@ -1,10 +1,11 @@
-//! Burst rings, the world snapshot and counters of podswitch: everything that two threads share.
+//! Burst rings, the world snapshot, the flow table and counters of podswitch: everything that two threads share.
 //!
 //! | module | from | to | a thread waits |
 //! |---|---|---|---|
 //! | [`spsc`] | one producer | one consumer | never |
 //! | [`mpsc`] | several producers | one consumer | never |
 //! | [`snapshot`] | one publisher | one reader per worker | the publisher, if it asks to |
+//! | [`flows`], [`flags`] | anyone | anyone | never |
 //! | [`counter`] | one writer | anyone | never |
 //!
 //! The rule of the crate: workers never lock, wait or allocate here. Whatever cannot be done at once is returned to the
@@ -15,10 +16,12 @@
 //! `loom_handover.rs` checks what workers do with it when one gives its queues to another:
 //!
 //! ```text
-//! RUSTFLAGS="--cfg loom" cargo test -p podswitch-ring --release --test 'loom_*'
+//! RUSTFLAGS="--cfg loom" cargo test -p podswitch-ring --release --test 'loom_*' --target-dir target/loom
 //! ```
 
 pub mod counter;
+pub mod flags;
+pub mod flows;
 #[allow(unsafe_code, reason = "cells that two threads use in turn")]
 pub mod mpsc;
 #[allow(unsafe_code, reason = "values that are freed when no reader can see them")]
@@ -28,4 +31,6 @@ pub mod spsc;
 mod sync;
 
 pub use counter::{Counter, Counters};
+pub use flags::Flags;
+pub use flows::FlowTable;
 pub use snapshot::{Publisher, Reader, Version};

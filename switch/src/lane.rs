@@ -1,4 +1,6 @@
-//! What one worker owns: slots, tables of its own, the way to the slow path and back.
+//! What one worker owns: slots, the way to the slow path and back; and its hold on what all workers share.
+
+use std::sync::Arc;
 
 use packet::{Burst, Offload, Punt, Slots, VNET_HEADER_LEN};
 use ring::spsc::Consumer;
@@ -16,8 +18,8 @@ pub struct Lane {
     pub slots: Slots,
     /// The big slot that the next receive may spill into.
     pub spare: Option<u32>,
-    /// Flows that go back by the host port.
-    pub returns: Returns,
+    /// Flows that go back by the host port: the one table of all workers.
+    pub returns: Arc<Returns>,
     /// The turn's clock: seconds since the switch started.
     pub now_seconds: u32,
     /// The departure's scratch memory.
@@ -59,15 +61,15 @@ impl Default for Punted {
 }
 
 impl Lane {
-    /// A lane and the slow path's ends of it.
-    pub fn new() -> (Lane, SlowEnds) {
+    /// A lane that shares `returns`, and the slow path's ends of it.
+    pub fn new(returns: Arc<Returns>) -> (Lane, SlowEnds) {
         let (punts_in, punts_out) = mailbox(PUNTS);
         let (answers_in, answers_out) = mailbox(ANSWERS);
         let (tracer, traced) = Tracer::new();
         let lane = Lane {
             slots: Slots::new(SMALL_SLOTS, BIG_SLOTS),
             spare: None,
-            returns: Returns::new(RETURNS),
+            returns,
             now_seconds: 0,
             departures: Departures::new(),
             tracer,
@@ -148,5 +150,3 @@ pub const BIG_SLOTS: usize = 64;
 pub const PUNTS: usize = 128;
 /// Letters for the slow path's answers.
 pub const ANSWERS: usize = 128;
-/// Return entries.
-pub const RETURNS: usize = 65_536;

@@ -36,6 +36,8 @@ pub struct Metrics {
     pub total: Counted,
     /// Workers.
     pub workers: Vec<WorkerMetrics>,
+    /// Return entries.
+    pub returns: ReturnMetrics,
     /// What the slow path made of the packets handed to it, by outcome.
     pub slow: Vec<(&'static str, u64)>,
     /// Worlds published after the first.
@@ -88,10 +90,15 @@ pub struct WorkerMetrics {
     pub slots: [(&'static str, Mark); 2],
     /// By what the letters carry.
     pub mailboxes: [(&'static str, Mark); 2],
-    /// Return entries held now.
-    pub returns: Mark,
-    /// Return entries that had to go for newer ones.
-    pub returns_evicted: u64,
+}
+
+/// The numbers of the table of return entries.
+#[derive(Clone, Copy, Debug)]
+pub struct ReturnMetrics {
+    /// In use now.
+    pub entries: Mark,
+    /// Those in use that had to go for newer ones.
+    pub evicted: u64,
 }
 
 /// A level or high-water mark, and what it cannot exceed.
@@ -195,14 +202,7 @@ impl Metrics {
         out.gauges("worker_slots_limit", "Slots of a class.", marks("class", slots, |mark| mark.limit))?;
         let help = "Most letters of a mailbox ever under way at once; at the limit what it would carry is dropped.";
         out.gauges("worker_mailbox_highest", help, marks("mailbox", mailboxes, |mark| mark.value))?;
-        out.gauges("worker_mailbox_limit", "Letters of a mailbox.", marks("mailbox", mailboxes, |mark| mark.limit))?;
-
-        let help = "Return entries held, idle ones whose place nobody needed included.";
-        out.gauges("worker_return_entries", help, each(|worker| worker.returns.value))?;
-        let help = "Return entries there is room for.";
-        out.gauges("worker_return_entries_limit", help, each(|worker| worker.returns.limit))?;
-        let help = "Return entries in use that had to go for newer ones.";
-        out.counters("worker_returns_evicted", help, None, each(|worker| worker.returns_evicted))
+        out.gauges("worker_mailbox_limit", "Letters of a mailbox.", marks("mailbox", mailboxes, |mark| mark.limit))
     }
 
     fn encode_switch(&self, out: &mut Out<'_>) -> fmt::Result {
@@ -212,6 +212,11 @@ impl Metrics {
         out.gauge("worlds_retiring", help, self.worlds_retiring)?;
         out.gauge("endpoints", "Endpoints attached.", self.endpoints)?;
         out.gauge("routes", "Routes asked for, those of endpoints' own addresses apart.", self.routes)?;
+        let ReturnMetrics { entries, evicted } = self.returns;
+        out.gauge("return_entries", "Return entries in use: flows that the host translates.", entries.value)?;
+        out.gauge("return_entries_limit", "Return entries there is room for.", entries.limit)?;
+        let help = "Return entries in use that had to go for newer ones.";
+        out.counter("returns_evicted", help, None, evicted)?;
         let help = "Endpoints detached because their network namespace was gone.";
         out.counter("endpoints_swept", help, None, self.swept)?;
         let since = self.started_at.duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -4,16 +4,22 @@
 //! by the host port, with the client pod as its source. The reply would find the client by longest prefix match and
 //! arrive untranslated. So such a packet leaves an entry: its 5-tuple reversed, meaning "by the host port".
 //!
-//! The table is a fixed number of buckets of eight entries; a full bucket evicts the entry unused for longest, which is
-//! counted. An entry unused for [`TCP_IDLE_SECONDS`] or [`OTHER_IDLE_SECONDS`] (the kernel's own defaults for connection
-//! tracking, rounded up) no longer counts. A stale entry does no harm but a detour: the host routes the packet back, which
-//! is a translated one's way too, so the detour lasts as long as the flow does.
+//! There is one table, which all workers share ([`ring::FlowTable`]), since the reply need not enter by the worker that
+//! carried the packet: the entry is there before that packet departs. A full bucket evicts the entry unused for longest,
+//! which is counted. An entry unused for [`TCP_IDLE_SECONDS`] or [`OTHER_IDLE_SECONDS`] (the kernel's own defaults for
+//! connection tracking, rounded up) no longer counts. A stale entry does no harm but a detour: the host routes the packet
+//! back, which is a translated one's way too, so the detour lasts as long as the flow does.
+//!
+//! A port whose workload has had entries stays marked, also when its number goes to another workload: that one's packets
+//! are looked for in vain until the switch ends, which costs time and nothing else.
 //!
 //! Fragments carry no ports; they use the entry of port 0, which a fragment in the other direction left.
 
 use packet::{Burst, shape};
+use ring::{Flags, FlowTable};
 
 use crate::path::transport_fields;
+use crate::worker::PORTS_MAX;
 
 /// A flow in one direction. IPv4 addresses stand in the low 32 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -26,22 +32,12 @@ pub struct Flow {
     family: u8,
 }
 
-/// The table of one worker.
+/// The table that all workers share.
+#[derive(Debug)]
 pub struct Returns {
-    buckets: Vec<[Entry; WAYS]>,
-    concerned: Vec<bool>,
-    used: bool,
-    /// Entries held. One that is idle too long is held until it is looked for or its place is needed.
-    pub held: u64,
-    /// Entries that had to go for newer ones.
-    pub evicted: u64,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Entry {
-    flow: Flow,
-    /// Second of the last use, plus one; 0 is an empty entry.
-    used: u32,
+    flows: FlowTable<5>,
+    /// Ports whose workloads have had entries.
+    concerned: Flags,
 }
 
 impl Flow {
@@ -67,12 +63,12 @@ impl Flow {
         }
     }
 
-    fn hash(&self) -> usize {
-        let fold = |value: u128| (value as u64) ^ (value >> 64) as u64;
-        let ports =
-            u64::from(self.source_port) << 32 | u64::from(self.destination_port) << 8 | u64::from(self.protocol);
-        let mixed = (fold(self.source).wrapping_mul(MIX) ^ fold(self.destination)).wrapping_mul(MIX) ^ ports;
-        (mixed.wrapping_mul(MIX) >> 40) as usize
+    fn key(&self) -> [u64; 5] {
+        let halves = |address: u128| [address as u64, (address >> u64::BITS) as u64];
+        let ([source, source_high], [destination, destination_high]) = (halves(self.source), halves(self.destination));
+        let [ports, kind] = [(self.source_port, self.destination_port), (self.protocol.into(), self.family.into())]
+            .map(|(high, low): (u16, u16)| u64::from(high) << 16 | u64::from(low));
+        [source, source_high, destination, destination_high, ports << 32 | kind]
     }
 
     fn idle_seconds_max(&self) -> u32 {
@@ -81,77 +77,57 @@ impl Flow {
 }
 
 impl Returns {
-    /// A table of `entries` entries, rounded up to a power of two; 64 bytes each, all written at once.
+    /// A table of `entries` entries, 64 bytes each.
     pub fn new(entries: usize) -> Self {
-        let buckets = entries.div_ceil(WAYS).next_power_of_two();
-        Returns {
-            buckets: vec![[Entry::default(); WAYS]; buckets],
-            concerned: vec![false; usize::from(u16::MAX) + 1],
-            used: false,
-            held: 0,
-            evicted: 0,
-        }
+        Returns { flows: FlowTable::new(entries), concerned: Flags::new(PORTS_MAX) }
     }
 
     /// False until the first entry: then nothing need be looked up.
     #[inline]
     pub fn is_used(&self) -> bool {
-        self.used
+        self.concerned.any()
     }
 
     /// True when flows of the workload behind `port` may have entries.
     #[inline]
     pub fn concerns(&self, port: u16) -> bool {
-        self.concerned[usize::from(port)]
+        self.concerned.is_raised(usize::from(port))
     }
 
     /// True when `flow` goes back by the host port; refreshes its entry.
-    pub fn find(&mut self, flow: &Flow, now_seconds: u32) -> bool {
-        let bucket = self.bucket(flow);
-        for entry in &mut self.buckets[bucket] {
-            if entry.used != 0 && entry.flow == *flow {
-                let live = now_seconds.saturating_sub(entry.used - 1) <= flow.idle_seconds_max();
-                entry.used = if live { now_seconds + 1 } else { 0 };
-                self.held -= u64::from(!live);
-                return live;
-            }
-        }
-        false
+    #[inline]
+    pub fn find(&self, flow: &Flow, now_seconds: u32) -> bool {
+        self.flows.find(&flow.key(), now_seconds)
     }
 
     /// Notes that `flow`, of the workload behind `port`, goes back by the host port.
-    pub fn insert(&mut self, flow: &Flow, port: u16, now_seconds: u32) {
-        self.used = true;
-        self.concerned[usize::from(port)] = true;
-        let bucket = self.bucket(flow);
-        let entries = &mut self.buckets[bucket];
-        let same = entries.iter().position(|entry| entry.used != 0 && entry.flow == *flow);
-        let slot = same.unwrap_or_else(|| {
-            let oldest = (0..WAYS).min_by_key(|&way| entries[way].used).expect("a bucket has entries");
-            let unused = now_seconds.saturating_sub(entries[oldest].used.saturating_sub(1));
-            let evicts = entries[oldest].used != 0 && unused <= entries[oldest].flow.idle_seconds_max();
-            self.evicted += u64::from(evicts);
-            oldest
-        });
-        self.held += u64::from(entries[slot].used == 0);
-        entries[slot] = Entry { flow: *flow, used: now_seconds + 1 };
+    pub fn insert(&self, flow: &Flow, port: u16, now_seconds: u32) {
+        self.concerned.raise(usize::from(port));
+        self.flows.insert(&flow.key(), flow.idle_seconds_max(), now_seconds);
     }
 
-    fn bucket(&self, flow: &Flow) -> usize {
-        flow.hash() & (self.buckets.len() - 1)
+    /// Counts the entries in use, by a look at every one where there may be any.
+    pub fn in_use(&self, now_seconds: u32) -> usize {
+        if self.is_used() { self.flows.live(now_seconds) } else { 0 }
+    }
+
+    /// As many entries as there is room for.
+    pub fn limit(&self) -> usize {
+        self.flows.limit()
+    }
+
+    /// Entries in use that had to go for newer ones, or found no place.
+    pub fn evicted(&self) -> u64 {
+        self.flows.evicted()
     }
 }
 
+/// Entries of a switch.
+pub const RETURNS: usize = 65_536;
 /// Five days: Linux's `nf_conntrack_tcp_timeout_established`.
 pub const TCP_IDLE_SECONDS: u32 = 432_000;
 /// Ten minutes: Linux's `nf_conntrack_generic_timeout`, longer than those for UDP and ICMP.
 pub const OTHER_IDLE_SECONDS: u32 = 600;
-
-const WAYS: usize = 8;
-const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
-
-// What the page above says of its size, and the reason why a bucket is eight cache lines.
-const _: () = assert!(size_of::<Entry>() == 64);
 
 #[cfg(test)]
 mod tests {
@@ -163,34 +139,40 @@ mod tests {
 
     #[test]
     fn a_reply_is_found_and_a_stranger_is_not() {
-        let mut returns = Returns::new(64);
+        let returns = Returns::new(64);
         assert!(!returns.is_used());
         returns.insert(&flow(7).reversed(), 3, 100);
         assert!(returns.is_used() && returns.concerns(3) && !returns.concerns(4));
         assert!(returns.find(&flow(7).reversed(), 101));
         assert!(!returns.find(&flow(7), 101) && !returns.find(&flow(8).reversed(), 101));
+        assert_eq!((returns.in_use(101), returns.limit(), returns.evicted()), (1, 64, 0));
     }
 
     #[test]
-    fn an_idle_entry_ends_and_use_keeps_it() {
-        let mut returns = Returns::new(64);
-        returns.insert(&flow(7), 3, 0);
-        assert!(returns.find(&flow(7), OTHER_IDLE_SECONDS));
-        assert!(returns.find(&flow(7), 2 * OTHER_IDLE_SECONDS));
-        assert_eq!(returns.held, 1);
-        assert!(!returns.find(&flow(7), 3 * OTHER_IDLE_SECONDS + 1));
-        assert_eq!(returns.held, 0);
-    }
-
-    #[test]
-    fn a_full_bucket_evicts_the_entry_unused_for_longest() {
-        let mut returns = Returns::new(WAYS);
-        for port in 0..WAYS as u16 {
-            returns.insert(&flow(port), 3, u32::from(port));
+    fn flows_that_differ_in_anything_have_different_keys() {
+        let high = 1 << 64;
+        let others = [
+            Flow { source: 3, ..flow(7) },
+            Flow { source: 1 | high, ..flow(7) },
+            Flow { destination: 3, ..flow(7) },
+            Flow { destination: 2 | high, ..flow(7) },
+            Flow { source_port: 8, ..flow(7) },
+            Flow { destination_port: 81, ..flow(7) },
+            Flow { protocol: 6, ..flow(7) },
+            Flow { family: 1, ..flow(7) },
+            flow(7).reversed(),
+        ];
+        for other in others {
+            assert_ne!(other.key(), flow(7).key(), "{other:?}");
         }
-        assert!(returns.find(&flow(0), 50));
-        returns.insert(&flow(100), 3, 51);
-        assert_eq!((returns.evicted, returns.held), (1, WAYS as u64));
-        assert!(returns.find(&flow(0), 52) && returns.find(&flow(100), 52) && !returns.find(&flow(1), 52));
+    }
+
+    #[test]
+    fn an_idle_entry_is_no_longer_in_use() {
+        let returns = Returns::new(64);
+        returns.insert(&flow(7), 3, 0);
+        returns.insert(&Flow { protocol: transport_fields::TCP, ..flow(7) }, 3, 0);
+        assert_eq!([0, OTHER_IDLE_SECONDS, OTHER_IDLE_SECONDS + 1].map(|now| returns.in_use(now)), [2, 2, 1]);
+        assert_eq!(returns.in_use(TCP_IDLE_SECONDS + 1), 0);
     }
 }

@@ -35,6 +35,7 @@ use ring::snapshot::Reader;
 use crate::lane::{BIG_SLOTS, Lane, SMALL_SLOTS, SlowEnds};
 use crate::path;
 use crate::port::{Budget, Port, Received};
+use crate::returns::{RETURNS, Returns};
 use crate::urgency::Urgency;
 use crate::world::World;
 
@@ -87,6 +88,8 @@ struct Attention {
 pub struct WorkerEnds {
     /// The slow path's mailboxes.
     pub slow: SlowEnds,
+    /// The table of return entries.
+    pub returns: Arc<Returns>,
     /// To watch descriptors under their port's number.
     pub registry: Registry,
     /// Wakes the worker.
@@ -101,10 +104,12 @@ impl Worker {
     /// A worker that reads `world`, and what the control thread keeps of it. `slow_waker` is rung after punts.
     pub fn new(world: Reader<World>, waiting: Waiting, slow_waker: Arc<Waker>) -> io::Result<(Worker, WorkerEnds)> {
         let poll = Poll::new()?;
-        let (lane, slow) = Lane::new();
+        let returns = Arc::new(Returns::new(RETURNS));
+        let (lane, slow) = Lane::new(Arc::clone(&returns));
         let (tallies, crowded) = (Arc::new(Tallies::default()), Arc::new(Counter::default()));
         let ends = WorkerEnds {
             slow,
+            returns,
             registry: poll.registry().try_clone()?,
             waker: Waker::new(poll.registry(), WAKE)?,
             tallies: Arc::clone(&tallies),
@@ -237,8 +242,6 @@ impl Worker {
         let (small, big) = self.lane.slots.lowest_free();
         self.tallies.set(Tally::SmallSlotsHighest, (SMALL_SLOTS - small) as u64);
         self.tallies.set(Tally::BigSlotsHighest, (BIG_SLOTS - big) as u64);
-        self.tallies.set(Tally::ReturnsHeld, self.lane.returns.held);
-        self.tallies.set(Tally::ReturnsEvicted, self.lane.returns.evicted);
         self.tallies.set(Tally::Traced, self.lane.tracer.matched);
         self.tallies.set(Tally::TracesMissed, self.lane.tracer.missed);
     }

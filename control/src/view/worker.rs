@@ -1,4 +1,4 @@
-//! What a switch shows of its workers.
+//! What a switch shows of its workers and of the table they share.
 
 use serde::{Deserialize, Serialize};
 
@@ -48,12 +48,10 @@ pub struct Usage {
     pub limit: u64,
 }
 
-/// A worker's return entries: flows that the host translated, whose replies go back by the host port.
+/// Return entries: flows that the host translated, whose replies go back by the host port.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ReturnsView {
-    /// The worker's number.
-    pub worker: u16,
-    /// Entries held, idle ones whose place nobody needed included.
+    /// Entries in use.
     pub entries: u64,
     /// As many as there is room for.
     pub limit: u64,

@@ -5,13 +5,13 @@ use control::{
 };
 
 use crate::config::Config;
-use crate::metrics::Mark;
+use crate::metrics::{Mark, ReturnMetrics};
 use crate::thread::{OWN, WORKER_THREAD, thread_named};
 use crate::worker::Recorded;
 use crate::world::{Adjacency, FIRST_ENDPOINT, Hop, World};
 
 use super::Engine;
-use super::scrape::worker;
+use super::scrape::{return_entries, worker};
 
 pub(super) fn workers(engine: &Engine) -> Vec<WorkerView> {
     let numbers = worker(engine);
@@ -31,10 +31,9 @@ pub(super) fn workers(engine: &Engine) -> Vec<WorkerView> {
     }]
 }
 
-pub(super) fn returns(engine: &Engine) -> Vec<ReturnsView> {
-    let numbers = worker(engine);
-    let Mark { value: entries, limit } = numbers.returns;
-    vec![ReturnsView { worker: numbers.number, entries, limit, evicted: numbers.returns_evicted }]
+pub(super) fn returns(engine: &Engine) -> ReturnsView {
+    let ReturnMetrics { entries, evicted } = return_entries(engine);
+    ReturnsView { entries: entries.value, limit: entries.limit, evicted }
 }
 
 pub(super) fn adjacencies(engine: &Engine) -> Vec<AdjacencyView> {

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use crate::kernel_drops::Place;
-use crate::lane::{ANSWERS, BIG_SLOTS, PUNTS, RETURNS, SMALL_SLOTS};
-use crate::metrics::{Mark, Metrics, PortMetrics, WorkerMetrics};
+use crate::lane::{ANSWERS, BIG_SLOTS, PUNTS, SMALL_SLOTS};
+use crate::metrics::{Mark, Metrics, PortMetrics, ReturnMetrics, WorkerMetrics};
 use crate::state::Endpoint;
 use crate::thread::{OWN, WORKER_THREAD, thread_named};
 use crate::worker::Tally;
@@ -30,6 +30,7 @@ pub(super) fn metrics(engine: &Engine) -> Metrics {
             .collect(),
         total: moment.total,
         workers: vec![worker(engine)],
+        returns: return_entries(engine),
         slow: engine.slow.outcomes().collect(),
         worlds_published: world.number,
         worlds_retiring: world.retiring() as u64,
@@ -77,7 +78,12 @@ pub(super) fn worker(engine: &Engine) -> WorkerMetrics {
             ("punts", mark(get(Tally::PuntsHighest), PUNTS)),
             ("answers", mark(ends.slow.answers.highest() as u64, ANSWERS)),
         ],
-        returns: mark(get(Tally::ReturnsHeld), RETURNS),
-        returns_evicted: get(Tally::ReturnsEvicted),
     }
+}
+
+/// The table that all workers share.
+pub(super) fn return_entries(engine: &Engine) -> ReturnMetrics {
+    let (returns, now_seconds) = (&engine.tables.worker.returns, engine.started.elapsed().as_secs() as u32);
+    let entries = Mark { value: returns.in_use(now_seconds) as u64, limit: returns.limit() as u64 };
+    ReturnMetrics { entries, evicted: returns.evicted() }
 }

@@ -56,9 +56,8 @@ fn metrics(ports: u16) -> Metrics {
             cpu_time: Some(Duration::from_millis(1500)),
             slots: [("small", mark), ("big", mark)],
             mailboxes: [("punts", mark), ("answers", mark)],
-            returns: mark,
-            returns_evicted: 0,
         }],
+        returns: ReturnMetrics { entries: mark, evicted: 2 },
         slow: vec![("answered", 1), ("malformed", 0)],
         worlds_published: 1,
         worlds_retiring: 0,
@@ -102,6 +101,9 @@ fn a_strict_reader_finds_every_number_in_its_place() {
     assert!(help("podswitch_port_kernel_dropped_packets").contains(&seconds));
     assert_eq!(read.value("podswitch_worker_cpu_seconds_total", &[worker]), 1.5);
     assert_eq!(read.value("podswitch_worker_mailbox_limit", &[worker, ("mailbox", "answers")]), 64.0);
+    assert_eq!(read.value("podswitch_return_entries", &[]), 3.0);
+    assert_eq!(read.value("podswitch_return_entries_limit", &[]), 64.0);
+    assert_eq!(read.value("podswitch_returns_evicted_total", &[]), 2.0);
     assert_eq!(read.value("podswitch_start_time_seconds", &[]), 1_700_000_000.5);
     assert_eq!(read.value("podswitch_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);
 }

@@ -32,10 +32,6 @@ pub enum Tally {
     BigSlotsHighest,
     /// Most letters with punted frames that ever were under way.
     PuntsHighest,
-    /// Return entries held.
-    ReturnsHeld,
-    /// Return entries that had to go for newer ones.
-    ReturnsEvicted,
     /// Packets that traces wanted.
     Traced,
     /// Those of them whose record found no room.

@@ -63,6 +63,22 @@ fn a_reply_to_a_translated_packet_goes_back_by_the_host() {
 }
 
 #[test]
+fn an_entry_that_one_worker_left_is_followed_and_kept_by_all() {
+    for family in FAMILIES {
+        let mut rig = Rig::new(&[PLAIN; 3]);
+        let request = udp(family, 1, 2, 30);
+        assert_eq!(ways(&mut rig, HOST, &[by_the_host(&request)]), [2]);
+        for _ in 0..3 {
+            rig.change_worker();
+            assert_eq!(ways(&mut rig, 2, &[reply(&request, 2)]), [HOST]);
+            rig.lane.now_seconds += OTHER_IDLE_SECONDS;
+        }
+        let (returns, now_seconds) = (&rig.lane.returns, rig.lane.now_seconds);
+        assert_eq!((returns.in_use(now_seconds), returns.evicted()), (1, 0), "all of them use the same one");
+    }
+}
+
+#[test]
 fn a_packet_from_outside_leaves_no_entry() {
     let mut rig = Rig::new(&[PLAIN; 3]);
     let outside: IpAddr = "192.0.2.1".parse().unwrap();

@@ -14,6 +14,7 @@ use podswitch::engine::slow_side::SlowSide;
 use podswitch::lane::{Lane, SlowEnds};
 use podswitch::path;
 use podswitch::port::{Abilities, Budget, Count, Link, Port, PortCounters, Wire};
+use podswitch::returns::{RETURNS, Returns};
 use podswitch::tracer::{Record, Trace};
 use podswitch::world::{World, fixed_routes, hop_of};
 use route_table::{NextHop, RouteTable};
@@ -113,9 +114,16 @@ impl Rig {
                 routes.insert(Prefix::host(address), hop_of(number)).unwrap();
             }
         }
-        let (lane, ends) = Lane::new();
+        let (lane, ends) = Lane::new(Arc::new(Returns::new(RETURNS)));
         let (now, burst, slow, slots) = (Duration::ZERO, Burst::new(), SlowSide::new(&node), lane.slots.free());
         Rig { world, lane, now, burst, routes, slow, ends, wires, slots }
+    }
+
+    /// Has another worker carry what follows, with a lane of its own and the same return entries.
+    pub(crate) fn change_worker(&mut self) {
+        let now_seconds = self.lane.now_seconds;
+        (self.lane, self.ends) = Lane::new(Arc::clone(&self.lane.returns));
+        self.lane.now_seconds = now_seconds;
     }
 
     /// Adds or changes a route.

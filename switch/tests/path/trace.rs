@@ -1,5 +1,7 @@
 //! What a trace sees: every way a packet can leave, told as it was; and nothing while there is none.
 
+use std::sync::Arc;
+
 use control::{Form, Stage};
 use packet::view::Family;
 use packet::{Burst, Exit, Mac, Offload, Punt, Reason};
@@ -234,7 +236,7 @@ fn a_whole_burst_of_answers_and_packets_has_room() {
     rig.settle();
     assert_eq!(traced(&mut rig).len(), 480);
     // A turn over an empty burst sees nothing.
-    let (mut lane, _ends) = Lane::new();
+    let (mut lane, _ends) = Lane::new(Arc::clone(&rig.lane.returns));
     path::carry(&mut Burst::new(), &rig.world, &mut lane);
     assert_eq!(lane.tracer.matched, 0);
 }

@@ -63,7 +63,7 @@ fn the_inside_is_told_as_it_is() {
     let after = client.worlds().unwrap();
     assert_eq!((after.published, after.retiring, after.ports, after.adjacencies), (3, 0, 2, 8));
 
-    let returns = client.returns().unwrap()[0];
+    let returns = client.returns().unwrap();
     assert_eq!((returns.entries, returns.limit, returns.evicted), (0, 65_536, 0));
 
     let config = client.config().unwrap();

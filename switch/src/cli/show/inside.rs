@@ -77,11 +77,10 @@ pub(super) fn endpoints(endpoints: &[EndpointView]) -> String {
     table.text()
 }
 
-pub(super) fn returns(returns: &[ReturnsView]) -> String {
-    let mut table = Table::new(&["worker", "entries", "limit", "evicted"]);
-    for ReturnsView { worker, entries, limit, evicted } in returns {
-        table.row([u64::from(*worker), *entries, *limit, *evicted]);
-    }
+pub(super) fn returns(returns: &ReturnsView) -> String {
+    let ReturnsView { entries, limit, evicted } = returns;
+    let mut table = Table::new(&["entries", "limit", "evicted"]);
+    table.row([entries, limit, evicted]);
     table.text()
 }
 
