@@ -3,6 +3,7 @@
 //! Each box is a bank as in `loom_handover.rs`: whoever has it takes numbers out of a ring whose far end lies in the box,
 //! and gives it on into another's inbox. Threads that have no box park.
 #![cfg(not(loom))]
+#![allow(clippy::unwrap_used, reason = "all of this is tests")]
 
 use std::{
     iter,

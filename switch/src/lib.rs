@@ -15,6 +15,7 @@ pub mod log;
 pub mod mailbox;
 pub mod metrics;
 pub mod path;
+pub mod pipeline;
 pub mod port;
 pub mod privilege;
 pub mod purge;

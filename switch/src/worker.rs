@@ -328,7 +328,7 @@ pub(crate) fn work(burst: &Burst) -> u32 {
 /// What a port may give per turn.
 const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
 /// Rows of a burst that are kept for the slow path's answers.
-const ROOM_FOR_ANSWERS: usize = 32;
+pub(crate) const ROOM_FOR_ANSWERS: usize = 32;
 /// Frames of one port and turn while others are active: some microseconds of work.
 const FRAMES_IN_COMPANY: usize = 4;
 /// Events are asked for after so much work while ports are active.

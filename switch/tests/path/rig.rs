@@ -13,10 +13,12 @@ use podswitch::config::Node;
 use podswitch::engine::slow_side::SlowSide;
 use podswitch::lane::{Lane, SlowEnds};
 use podswitch::path;
+use podswitch::pipeline::{self, Deciding, Departing, Receiving};
 use podswitch::port::{Abilities, Budget, Count, Link, Port, PortCounters, Wire};
 use podswitch::returns::{RETURNS, Returns};
 use podswitch::tracer::{Record, Trace};
 use podswitch::world::{World, fixed_routes, hop_of};
+use ring::Publisher;
 use route_table::{NextHop, RouteTable};
 
 use crate::frames::{ACK, Packet, Tcp, Transport};
@@ -124,6 +126,14 @@ impl Rig {
         let now_seconds = self.lane.now_seconds;
         (self.lane, self.ends) = Lane::new(Arc::clone(&self.lane.returns));
         self.lane.now_seconds = now_seconds;
+    }
+
+    /// Has the stages of a pipeline carry what follows, in the worlds of a publisher; the rig's own turns carry nothing more.
+    pub(crate) fn pipeline(&mut self) -> (Publisher<World>, (Receiving, Deciding, Departing)) {
+        let mut worlds = Publisher::new(self.world.clone());
+        let (stages, ends) = pipeline::pipeline(Arc::clone(&self.lane.returns), || worlds.reader());
+        self.ends = ends;
+        (worlds, stages)
     }
 
     /// Adds or changes a route.
@@ -269,4 +279,4 @@ pub(crate) fn port(number: u16, station: Station) -> (Port, Wire) {
 /// Frames under way on one wire.
 pub(crate) const WIRE_FRAMES: usize = 512;
 /// What a port may give per turn.
-const BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
+pub(crate) const BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
