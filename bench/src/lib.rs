@@ -15,6 +15,7 @@ pub mod load;
 pub mod local;
 pub mod machine;
 pub mod node;
+pub mod path;
 pub mod report;
 pub mod statistics;
 pub mod topology;
