@@ -265,7 +265,7 @@ const PATH_EXAMPLES: &str = "Examples:
   podswitch-bench path
   podswitch-bench path --pipeline --pods 2 --json
 
-Nothing is received or sent: a port gives the same 64-byte frame as often as it is asked, and takes everything.";
+No system call is made: a port in memory gives the same frame as often as it is asked, and takes everything.";
 
 #[cfg(test)]
 mod tests {
