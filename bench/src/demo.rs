@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::load::{Family, Pair, Window, echo, round_trip, tcp, transfer};
 use crate::report::{STYLE, number};
-use crate::topology::{Topology, Wiring};
+use crate::topology::{Program, Topology, Wiring};
 
 /// What the demo found.
 #[derive(Debug, Clone, Serialize)]
@@ -59,7 +59,7 @@ pub struct Figures {
 impl Demo {
     /// Sets up the switch and two pods, exercises them and takes them down; throughput is counted for `counted`.
     pub fn run(counted: Duration) -> Result<Self> {
-        let topology = Topology::new(Wiring::Ours, None)?;
+        let topology = Topology::new(Wiring::Ours, &Program::default())?;
         let traffic = Traffic::between(&topology, CHECKED_MEGABYTES, counted)?;
         let packets = topology.switch().expect("ours is joined by our switch").drops()?;
         Ok(Self { traffic, conservation_ok: packets.conserved, packets })

@@ -2,7 +2,7 @@
 //!
 //! A figure is worth something only beside a peer's: [`local`] sets up two pods joined by us and the same two pods
 //! joined by others ([`topology`]), sends the same [`load`] through each in turn, round after round, and puts medians,
-//! quartiles and ratios into a [`report`]. [`demo`] shows in half a minute that a switch works, and how well.
+//! quartiles and ratios into a [`report`]. [`order`] counts what came late or twice, and [`node`] what a switch costs a node. [`demo`] shows in half a minute that a switch works, and how well.
 //!
 //! Everything happens in network namespaces made for the run and removed after it, also after a panic or Ctrl-C
 //! ([`interrupt`]); the machine's own interfaces and settings are not touched.
@@ -15,6 +15,7 @@ pub mod load;
 pub mod local;
 pub mod machine;
 pub mod node;
+pub mod order;
 pub mod path;
 pub mod report;
 pub mod statistics;

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | [`tcp`] | streams in writes of 128 KiB | Gbit/s, CPU seconds per GB |
 //! | [`transfer`] | random bytes over TCP | equal SHA-256 at both ends |
-//! | [`udp`] | a flood of 64-byte frames, one send each | frames delivered per second, order, loss |
+//! | [`udp`] | a flood of 64-byte frames, by cheap calls | frames delivered per second, order, loss |
 //! | [`round_trip`] | UDP ping-pong, one outstanding | percentiles |
 //! | [`probe`] | UDP requests at fixed times, open loop | percentiles |
 //! | [`echo`] | ICMP and ICMPv6 echo | an answer |

@@ -87,14 +87,10 @@ pub fn raise_priority() -> bool {
     fs::write("/proc/self/autogroup", "-20").is_ok()
 }
 
-/// Lets this process hold at least `count` open files, as far as its hard limit goes.
-pub fn allow_open_files(count: u64) -> Result<()> {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Error::system("read the limit of open files"))?;
-    if soft >= count {
-        return Ok(());
-    }
-    let raised = setrlimit(Resource::RLIMIT_NOFILE, count.min(hard), hard);
-    raised.map_err(Error::system(format!("raise the limit of open files to {count}")))
+/// Lets this process, and those it starts, hold as many open files as its hard limit allows: every pod and flow is one.
+pub fn allow_many_open_files() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(Error::system("read the limit of open files"))?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(Error::system("raise the limit of open files"))
 }
 
 fn read(path: &str) -> Result<String> {

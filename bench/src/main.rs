@@ -13,8 +13,9 @@ use podswitch_bench::load::Case;
 use podswitch_bench::local::{self, Metric, Plan};
 use podswitch_bench::machine::{self, Machine};
 use podswitch_bench::node;
+use podswitch_bench::order::{self, Order, Rate};
 use podswitch_bench::path;
-use podswitch_bench::topology::{Wiring, forwarder};
+use podswitch_bench::topology::{PODS_MAX, Program, Wiring, forwarder};
 use podswitch_bench::{Result, interrupt};
 
 /// Demo and side-by-side benches of podswitch.
@@ -36,6 +37,9 @@ enum Command {
     /// Compare pod-to-pod traffic on one node with the kernel and a plain forwarder.
     #[command(after_help = LOCAL_EXAMPLES)]
     Local(LocalArguments),
+    /// Send millions of datagrams whose order is checked, from a sender that stays and from one that moves.
+    #[command(after_help = ORDER_EXAMPLES)]
+    Order(OrderArguments),
     /// Measure what a switch with many pods costs its node, and what it spares them.
     #[command(after_help = NODE_EXAMPLES)]
     Node(NodeArguments),
@@ -77,19 +81,53 @@ struct LocalArguments {
     /// How many flows udp64_flows_pps sends in turn.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=20_000))]
     flows: u16,
-    /// The CPU of the switch and of the plain forwarder; `none` leaves the forwarder to the scheduler and the switch to its own choice.
-    #[arg(long, default_value = "none", value_name = "N|none", value_parser = cpu_or_none)]
-    switch_cpu: SwitchCpu,
+    #[command(flatten)]
+    program: ProgramArguments,
+    /// How many pods are attached to the switch, two of which speak; further numbers are compared with the first.
+    #[arg(long, value_delimiter = ',', default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(2..=i64::from(PODS_MAX)))]
+    pods: Vec<u16>,
     /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, clap::Args)]
+struct OrderArguments {
+    /// Millions of datagrams to be delivered in each setting.
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    millions: u16,
+    /// How fast to send: half of what the path delivers, so that next to nothing is lost, or as fast as it goes.
+    #[arg(long, value_delimiter = ',', value_name = "RATE", default_value = "half,flat-out")]
+    rates: Vec<Rate>,
+    /// CPU of the sender|CPU of the receiver; by default one core, and two where there are two.
+    #[arg(long, value_delimiter = ',', value_name = "CASE")]
+    cases: Vec<Case>,
+    /// What joins the pods.
+    #[arg(long, value_name = "SWITCH", default_value = "ours")]
+    through: Wiring,
+    #[command(flatten)]
+    program: ProgramArguments,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How what stands between the pods is run.
+#[derive(Debug, clap::Args)]
+struct ProgramArguments {
+    /// The CPU of the switch and of the plain forwarder; `none` leaves the forwarder to the scheduler and the switch to its own choice.
+    #[arg(long, default_value = "none", value_name = "N|none", value_parser = cpu_or_none)]
+    switch_cpu: SwitchCpu,
+    /// A line of the switch's configuration, in TOML; repeatable.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    switch_config: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
 struct NodeArguments {
     /// How many pods are attached.
-    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u8).range(i64::from(node::PODS_MIN)..=250))]
-    pods: u8,
+    #[arg(long, default_value_t = 200, value_name = "N", value_parser = clap::value_parser!(u16).range(i64::from(node::PODS_MIN)..=i64::from(PODS_MAX)))]
+    pods: u16,
     /// How often everything is measured.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
@@ -159,6 +197,13 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             print(&report, arguments.json, |report| report.table())?;
             Ok(ExitCode::SUCCESS)
         }
+        Command::Order(arguments) => {
+            let progress = ProgressBar::no_length().with_style(progress_style());
+            let order = order::run(&arguments.plan()?, Machine::describe(priority_raised)?, &progress)?;
+            progress.finish_and_clear();
+            print(&order, arguments.json, Order::table)?;
+            Ok(if order.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
         Command::Node(arguments) => {
             let progress = ProgressBar::no_length().with_style(progress_style());
             let report = node::run(&arguments.plan(), Machine::describe(priority_raised)?, &progress)?;
@@ -185,13 +230,34 @@ impl LocalArguments {
         Ok(Plan {
             subject: Wiring::Ours,
             peers: self.peers.clone(),
-            cases: if self.cases.is_empty() { local::default_cases()? } else { self.cases.clone() },
+            cases: cases(&self.cases)?,
             metrics: all(&self.metrics),
             rounds: self.rounds.into(),
             counted: self.seconds,
             flows: self.flows.into(),
-            switch_cpu: self.switch_cpu.0,
+            program: self.program.program(),
+            pods: self.pods.clone(),
         })
+    }
+}
+
+impl OrderArguments {
+    fn plan(&self) -> Result<order::Plan> {
+        Ok(order::Plan {
+            through: self.through,
+            program: self.program.program(),
+            cases: cases(&self.cases)?,
+            rates: self.rates.clone(),
+            wanted: u64::from(self.millions) * 1_000_000,
+            stretch: Duration::from_secs(1),
+        })
+    }
+}
+
+impl ProgramArguments {
+    fn program(&self) -> Program {
+        let configuration = self.switch_config.iter().map(|line| format!("{line}\n")).collect();
+        Program { cpu: self.switch_cpu.0, configuration }
     }
 }
 
@@ -205,6 +271,10 @@ impl NodeArguments {
             counted: self.seconds,
         }
     }
+}
+
+fn cases(named: &[Case]) -> Result<Vec<Case>> {
+    if named.is_empty() { local::default_cases() } else { Ok(named.to_vec()) }
 }
 
 fn print<T: Serialize>(result: &T, json: bool, table: impl Fn(&T) -> String) -> anyhow::Result<()> {
@@ -229,6 +299,10 @@ fn cpu_or_none(text: &str) -> std::result::Result<SwitchCpu, String> {
     }
 }
 
+fn setting(text: &str) -> std::result::Result<String, String> {
+    if text.contains('=') { Ok(text.to_owned()) } else { Err("write KEY=VALUE, as in 'poll=\"spin\"'".to_owned()) }
+}
+
 fn peer(text: &str) -> std::result::Result<Wiring, String> {
     let peer = Wiring::from_str(text, false).ok().filter(|&wiring| wiring != Wiring::Ours);
     peer.ok_or_else(|| "write kernel-route, kernel-bridge, kernel-veth or tun-tap".to_owned())
@@ -250,9 +324,18 @@ const LOCAL_EXAMPLES: &str = "Examples:
   podswitch-bench local
   podswitch-bench local --rounds 9 --seconds 3 --cases '0|0,0|1' --switch-cpu 1
   podswitch-bench local --peers kernel-route --metrics tcp1_gbps,cpu_s_per_gb
-  podswitch-bench local --metrics udp64_flows_pps --flows 64 --json
+  podswitch-bench local --metrics udp64_flows_pps --flows 256 --json
+  podswitch-bench local --metrics probe0_p50_us,cpu_s_per_gb --switch-config 'poll=\"spin\"'
+  podswitch-bench local --metrics tcp1_gbps,rtt_p50_us --pods 2,10,100,1000 --peers
 
 A ratio is ours / peer, formed round by round; a tie is a ratio whose quartiles straddle 1.";
+
+const ORDER_EXAMPLES: &str = "Examples:
+  podswitch-bench order
+  podswitch-bench order --millions 1 --rates half --cases '0|1' --json
+  podswitch-bench order --through kernel-route
+
+The exit status is 0 only if nothing came late or twice, and as much was delivered as was asked for.";
 
 const NODE_EXAMPLES: &str = "Examples:
   podswitch-bench node
@@ -280,9 +363,9 @@ mod tests {
 
     #[test]
     fn every_example_is_understood() {
-        let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, NODE_EXAMPLES, PATH_EXAMPLES].concat();
+        let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, ORDER_EXAMPLES, NODE_EXAMPLES, PATH_EXAMPLES].concat();
         let examples: Vec<&str> = examples.lines().filter(|line| line.starts_with("  podswitch-bench")).collect();
-        assert_eq!(examples.len(), 13);
+        assert_eq!(examples.len(), 18);
         for example in examples {
             let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
             Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));
@@ -291,7 +374,16 @@ mod tests {
 
     #[test]
     fn what_cannot_be_measured_is_refused() {
-        for wrong in ["--rounds 0", "--seconds nan", "--peers ours", "--cases 0", "--metrics speed", "--switch-cpu x"] {
+        for wrong in [
+            "--rounds 0",
+            "--seconds nan",
+            "--peers ours",
+            "--cases 0",
+            "--metrics speed",
+            "--switch-cpu x",
+            "--pods 1",
+            "--switch-config poll",
+        ] {
             let words = ["podswitch-bench", "local"].into_iter().chain(wrong.split(' '));
             assert!(Arguments::try_parse_from(words).is_err(), "{wrong} was taken");
         }

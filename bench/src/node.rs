@@ -25,14 +25,14 @@ use crate::interrupt;
 use crate::load::{Case, Family, PATIENCE, Pair, Window, round_trip, tcp, udp};
 use crate::machine::{self, Machine};
 use crate::report::{Better, Comparison, Report};
-use crate::topology::Pod;
 use crate::topology::switch::Switch;
+use crate::topology::{Pod, Program};
 
 /// What to measure, and how often.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// How many pods are attached; at least [`PODS_MIN`].
-    pub pods: u8,
+    pub pods: u16,
     /// What to report.
     pub metrics: Vec<Metric>,
     /// How often everything is measured.
@@ -118,8 +118,10 @@ struct Node {
 }
 
 impl Node {
-    fn new(pods: u8, configuration: &str) -> Result<Node> {
-        let switch = Switch::start(configuration, None)?;
+    fn new(pods: u16, configuration: &str) -> Result<Node> {
+        machine::allow_many_open_files()?;
+        let program = Program { configuration: configuration.to_owned(), ..Program::default() };
+        let switch = Switch::start(&program)?;
         let pods = (0..pods).map(|number| Pod::new(number + 2)).collect::<Result<Vec<_>>>()?;
         for pod in &pods {
             interrupt::check()?;
@@ -315,7 +317,7 @@ fn drain(socket: &UdpSocket) {
 }
 
 /// Pods that the loads need.
-pub const PODS_MIN: u8 = 4;
+pub const PODS_MIN: u16 = 4;
 /// Steps of the probe that looks for the first packet.
 const SHORTEST: Duration = Duration::from_millis(1);
 /// Time in which the switch notices that it is no longer alone.

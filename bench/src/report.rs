@@ -142,7 +142,15 @@ pub(crate) fn number(value: f64) -> String {
         size if size >= 0.9995 => 2,
         _ => 3,
     };
-    let text = format!("{value:.decimals$}");
+    grouped(&format!("{value:.decimals$}"))
+}
+
+/// A count with its thousands set apart.
+pub(crate) fn count(value: u64) -> String {
+    grouped(&value.to_string())
+}
+
+fn grouped(text: &str) -> String {
     let whole = text.find('.').unwrap_or(text.len());
     let digits = text.char_indices().map(|(at, digit)| {
         let starts_thousand = 0 < at && at < whole && (whole - at).is_multiple_of(3);
@@ -237,5 +245,6 @@ mod tests {
         for (value, text) in cases.into_iter().chain([(1_000.0, "1 000"), (461_234.0, "461 234"), (2e6, "2 000 000")]) {
             assert_eq!(number(value), text);
         }
+        assert_eq!([0, 7, 999, 12_345_678].map(count), ["0", "7", "999", "12 345 678"]);
     }
 }

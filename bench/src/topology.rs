@@ -1,7 +1,7 @@
 //! Two pods and what joins them: the same ends for us and for every peer.
 //!
 //! Each pod is a network namespace with `eth0`, MTU 1500, 10.244.0.2 or .3 and fd00:10:244::2 or ::3. Only the
-//! [`Wiring`] between them differs:
+//! [`Wiring`] between them differs, and our switch may have further pods that say nothing:
 //!
 //! ```text
 //! kernel-veth     [pod eth0]------------------------------[eth0 pod]      one veth pair
@@ -88,12 +88,22 @@ impl Pod {
         }
     }
 
-    /// A pod that is joined to nothing yet; its addresses end in `number`.
-    pub fn new(number: u8) -> Result<Self> {
+    /// A pod that is joined to nothing yet; its addresses are the `number`-th of [`RANGES`], the first usable one 2.
+    pub fn new(number: u16) -> Result<Self> {
         let namespace = TemporaryNamespace::new("bench-pod")?;
-        let v6 = Ipv6Addr::new(0xFD00, 0x10, 0x244, 0, 0, 0, 0, u16::from(number));
-        Ok(Self { namespace, v4: Ipv4Addr::new(10, 244, 0, number), v6 })
+        let [high, low] = number.to_be_bytes();
+        let v6 = Ipv6Addr::new(0xFD00, 0x10, 0x244, 0, 0, 0, 0, number);
+        Ok(Self { namespace, v4: Ipv4Addr::new(10, 244, high, low), v6 })
     }
+}
+
+/// How a program between the pods is run: our switch, or the plain forwarder.
+#[derive(Debug, Clone, Default)]
+pub struct Program {
+    /// The CPU it is bound to; `None` leaves it to the scheduler or to its own choice.
+    pub cpu: Option<usize>,
+    /// Lines of TOML that are added to the switch's configuration.
+    pub configuration: String,
 }
 
 /// Two pods, joined; taken down on drop.
@@ -103,20 +113,32 @@ pub struct Topology {
     // Dropped before the pods: a program lets go of its devices, then their namespaces go.
     between: Between,
     pods: [Pod; 2],
+    silent: Vec<Pod>,
 }
 
 impl Topology {
-    /// Sets up two pods with `wiring` between them; a program between them runs on `program_cpu`, or anywhere.
-    pub fn new(wiring: Wiring, program_cpu: Option<usize>) -> Result<Self> {
+    /// Sets up two pods with `wiring` between them.
+    pub fn new(wiring: Wiring, program: &Program) -> Result<Self> {
         let pods = [Pod::new(2)?, Pod::new(3)?];
         let between = match wiring {
-            Wiring::Ours => Between::Switch(Switch::between(&pods, program_cpu)?),
+            Wiring::Ours => Between::Switch(Switch::between(&pods, program)?),
             Wiring::KernelRoute => Between::Namespace(kernel::route(&pods)?),
             Wiring::KernelBridge => Between::Namespace(kernel::bridge(&pods)?),
             Wiring::KernelVeth => kernel::veth(&pods).map(|()| Between::Nothing)?,
-            Wiring::TunTap => Between::Forwarder(Forwarder::between(&pods, program_cpu)?),
+            Wiring::TunTap => Between::Forwarder(Forwarder::between(&pods, program.cpu)?),
         };
-        Ok(Self { wiring, between, pods })
+        Ok(Self { wiring, between, pods, silent: Vec::new() })
+    }
+
+    /// Attaches a further pod, which says nothing, to our switch.
+    ///
+    /// Panics where something else joins the two pods.
+    pub fn attach_silent(&mut self) -> Result<()> {
+        let Between::Switch(switch) = &self.between else { panic!("{} has room for two pods", self.wiring) };
+        let pod = Pod::new(2 + (self.pods.len() + self.silent.len()) as u16)?;
+        switch.attach(&pod)?;
+        self.silent.push(pod);
+        Ok(())
     }
 
     /// What joins the pods.
@@ -147,6 +169,11 @@ enum Between {
     Switch(Switch),
 }
 
+/// Where the addresses of pods are from.
+const RANGES: [&str; 2] = ["10.244.0.0/20", "fd00:10:244::/64"];
+/// The most pods a bench attaches to one switch, well below what [`RANGES`] hold.
+pub const PODS_MAX: u16 = 4000;
+
 /// A program of this project: beside this one, or beside the folder of cargo's test binaries.
 fn program(name: &str) -> Result<PathBuf> {
     let this = std::env::current_exe().map_err(Error::system("find this program's own file"))?;
@@ -170,7 +197,7 @@ mod tests {
     #[test]
     fn nothing_is_left_of_a_topology() {
         for wiring in [Wiring::KernelRoute, Wiring::KernelBridge, Wiring::KernelVeth, Wiring::TunTap] {
-            let topology = Topology::new(wiring, None).unwrap();
+            let topology = Topology::new(wiring, &Program::default()).unwrap();
             let mut made: Vec<PathBuf> = topology.pods.iter().map(|pod| pod.namespace.path().to_owned()).collect();
             match &topology.between {
                 Between::Namespace(node) => made.push(node.path().to_owned()),
@@ -185,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_panic_takes_the_topology_down() {
-        let topology = Topology::new(Wiring::KernelVeth, None).unwrap();
+        let topology = Topology::new(Wiring::KernelVeth, &Program::default()).unwrap();
         let namespace = topology.pods[0].namespace.path().to_owned();
         let panicked = std::thread::spawn(move || {
             let _held = topology;
@@ -197,7 +224,7 @@ mod tests {
 
     /// Frames to the second pod bear the address of a station that is not there.
     fn broken() -> Topology {
-        let topology = Topology::new(Wiring::KernelVeth, None).unwrap();
+        let topology = Topology::new(Wiring::KernelVeth, &Program::default()).unwrap();
         let mut netlink = Netlink::open_in(&topology.pods[0].namespace).unwrap();
         let link = netlink.link("eth0").unwrap().index;
         for family in [Family::V4, Family::V6] {

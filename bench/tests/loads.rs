@@ -7,14 +7,15 @@ use podswitch_bench::demo::Traffic;
 use podswitch_bench::load::{Family, Pair, Window, probe, round_trip, tcp, transfer, udp};
 use podswitch_bench::local::{self, Metric, Plan};
 use podswitch_bench::machine::Machine;
-use podswitch_bench::topology::{Topology, Wiring};
+use podswitch_bench::order;
+use podswitch_bench::topology::{Program, Topology, Wiring};
 
 /// Long enough for something to arrive beside a neighbour that takes all CPUs for a quarter of a second.
 const BRIEF: Window = Window { warm_up: Duration::from_millis(50), counted: Duration::from_millis(500) };
 
 #[test]
 fn loads_over_kernel_routing_measure_something_sane() {
-    let topology = Topology::new(Wiring::KernelRoute, None).unwrap();
+    let topology = Topology::new(Wiring::KernelRoute, &Program::default()).unwrap();
     let [from, to] = topology.pods();
     let case = local::default_cases().unwrap().pop();
     for family in [Family::V4, Family::V6] {
@@ -23,6 +24,7 @@ fn loads_over_kernel_routing_measure_something_sane() {
             let stream = tcp::stream(pair, connections, BRIEF).unwrap();
             assert!((0.01..1000.0).contains(&stream.gbps), "{stream:?}");
             assert!(stream.cpu_s_per_gb.is_finite(), "{stream:?}");
+            assert_eq!(stream.reordered, 0, "{stream:?}");
         }
         for flows in [1, 64] {
             let flood = udp::flood(pair, flows, BRIEF).unwrap();
@@ -43,9 +45,37 @@ fn loads_over_kernel_routing_measure_something_sane() {
 }
 
 #[test]
+fn the_kernel_reorders_nothing_on_one_core() {
+    let topology = Topology::new(Wiring::KernelRoute, &Program::default()).unwrap();
+    let [from, to] = topology.pods();
+    let case = local::default_cases().unwrap().first().copied();
+    let stream = tcp::stream(Pair { from, to, family: Family::V4, case, urgent: false }, 1, BRIEF).unwrap();
+    assert_eq!(stream.reordered, 0, "{stream:?}");
+}
+
+#[test]
+fn the_check_of_order_reaches_what_is_wanted() {
+    let plan = order::Plan {
+        through: Wiring::KernelVeth,
+        program: Program::default(),
+        cases: local::default_cases().unwrap().drain(..1).collect(),
+        rates: vec![order::Rate::Half],
+        wanted: 1000,
+        stretch: Duration::from_millis(200),
+    };
+    let order = order::run(&plan, Machine::describe(false).unwrap(), &ProgressBar::hidden()).unwrap();
+    let counts: Vec<_> = order.results.iter().map(|one| (one.setting.flows, one.setting.moves_per_second)).collect();
+    assert_eq!(counts, [(1, 0), (1, 50), (1, 1000), (64, 0), (64, 50), (64, 1000)]);
+    for one in &order.results {
+        assert!(one.delivered >= plan.wanted && one.sent == one.delivered + one.lost, "{one:?}");
+        assert!(one.setting.moves_per_second > 0 || one.late + one.repeated == 0, "{one:?}");
+    }
+}
+
+#[test]
 fn every_wiring_carries_both_families_both_ways() {
     for wiring in [Wiring::KernelRoute, Wiring::KernelBridge, Wiring::KernelVeth, Wiring::TunTap] {
-        let topology = Topology::new(wiring, Some(0)).unwrap();
+        let topology = Topology::new(wiring, &Program { cpu: Some(0), ..Program::default() }).unwrap();
         let traffic = Traffic::between(&topology, 2, BRIEF.counted).unwrap();
         assert!(traffic.passed(), "{wiring}: {traffic:?}");
         let figures = traffic.figures.unwrap();
@@ -63,7 +93,8 @@ fn a_report_has_every_metric_case_and_peer() {
         rounds: 2,
         counted: BRIEF.counted,
         flows: 1000,
-        switch_cpu: None,
+        program: Program::default(),
+        pods: vec![2],
     };
     let machine = Machine::describe(false).unwrap();
     let report = local::run(&plan, machine, &ProgressBar::hidden()).unwrap();

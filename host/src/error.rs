@@ -31,6 +31,8 @@ pub enum Error {
     TunMissing { source: io::Error },
     #[error("TUNSETIFF failed for {name}: {holder}", holder = Holder(*holder))]
     TapBusy { name: String, holder: Option<u32>, source: io::Error },
+    #[error("the kernel refuses the steering program, which needs CAP_BPF and Linux 5.12 (arm64: 5.18){words}", words = Explanation(explanation))]
+    SteeringProgram { explanation: Option<String>, source: io::Error },
     #[error("TUNSETIFF failed for {name}: it exists, but is no TAP, or one with another number of queues")]
     TapUnlike { name: String, source: io::Error },
 }
@@ -44,6 +46,7 @@ impl Error {
             | Error::Netlink { source, .. }
             | Error::TunMissing { source }
             | Error::TapBusy { source, .. }
+            | Error::SteeringProgram { source, .. }
             | Error::TapUnlike { source, .. } => source.raw_os_error(),
             Error::NotNetworkNamespace { .. } | Error::Illegal { .. } | Error::Answer { .. } => None,
         }
@@ -77,13 +80,14 @@ impl fmt::Display for Cure<'_> {
         }
         match *call {
             "setns" | "unshare" | "mount" | "umount" => f.write_str(": needs CAP_SYS_ADMIN, run as root"),
+            "bpf" => f.write_str(": needs CAP_BPF, run as root"),
             "netlink" | "TUNSETIFF" | "write" => f.write_str(": needs CAP_NET_ADMIN, run as root"),
             _ => f.write_str(": run as root"),
         }
     }
 }
 
-/// The kernel's own words about a refused netlink request, where it gave any.
+/// The kernel's own words about what it refused, where it gave any.
 struct Explanation<'a>(&'a Option<String>);
 
 impl fmt::Display for Explanation<'_> {

@@ -78,11 +78,12 @@ pub(crate) fn set_carrier(file: &File, on: bool) -> io::Result<()> {
     check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETCARRIER, &raw const on) })
 }
 
-/// `TUNSETSTEERINGEBPF` without a program: frames are spread over the queues as they always were.
-pub(crate) fn set_no_steering_program(file: &File) -> io::Result<()> {
-    let none: c_int = -1;
+/// `TUNSETSTEERINGEBPF`: the program that chooses the queue of each frame. Without one, frames are spread over the queues
+/// as they always were.
+pub(crate) fn set_steering_program(file: &File, program: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let program: c_int = program.map_or(-1, |program| program.as_raw_fd());
     // SAFETY: TUNSETSTEERINGEBPF reads one int, which is live.
-    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETSTEERINGEBPF, &raw const none) })
+    check(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETSTEERINGEBPF, &raw const program) })
 }
 
 /// `SIOCGIFHWADDR` on a TAP's descriptor, which the driver answers for the attached device, wherever it lies.

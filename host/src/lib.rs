@@ -8,13 +8,13 @@
 //!   [`TemporaryNamespace`] for tests and benches.
 //! * [`Netlink`] `open`, `open_in`: a conversation about one namespace, in which one may say
 //!   * of a [`Link`]: `link`, `link_by_index`, `links`, `create_veth` ([`VethPair`]), `create_bridge`, `change_link`
-//!     ([`LinkChange`]: name, MAC, MTU, up, master, namespace, queue length, GSO limits), `delete_link`;
+//!     ([`LinkChange`]: name, MAC, MTU, up, master, namespace, queue length, GSO limits), `set_no_queue`, `delete_link`;
 //!   * of an [`Address`]: `add_address`, `delete_address`, `addresses`;
 //!   * of a [`Route`]: `add_route`, `replace_route`, `delete_route`, `routes`;
 //!   * of a permanent [`Neighbor`]: `add_neighbor`, `replace_neighbor`, `delete_neighbor`, `neighbors`.
 //! * Settings: [`Sysctl`] `net`, `interface`, `read`, `write`.
 //! * TAPs: [`Tap`] `open` ([`TapOptions`]), `queues`, `abilities`, `set_abilities`, `offers`, `mac`, `name`, `set_persistent`,
-//!   `set_carrier`; [`tap_holder`].
+//!   `set_carrier`; [`tap_holder`]; [`Steering`] `new`, `attach`, `begin`, `end`, `sender_cpu`: which queue a frame takes.
 //!
 //! Almost all of it needs `CAP_NET_ADMIN`; entering and making namespaces needs `CAP_SYS_ADMIN`.
 
@@ -29,6 +29,7 @@ mod netlink;
 mod route;
 #[allow(unsafe_code, reason = "sched_setscheduler has no safe form elsewhere")]
 mod scheduling;
+mod steering;
 mod sysctl;
 mod tap;
 
@@ -40,5 +41,6 @@ pub use neighbor::Neighbor;
 pub use netlink::Netlink;
 pub use route::{Route, RouteKind, Scope};
 pub use scheduling::{Scheduling, set_scheduling};
+pub use steering::Steering;
 pub use sysctl::{Family, Sysctl};
 pub use tap::{Abilities, Tap, TapFeature, TapOptions, tap_holder};

@@ -10,11 +10,12 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage, Stats64,
 };
+use netlink_packet_route::tc::{TcAttribute, TcHandle, TcMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use packet::Mac;
 
@@ -41,6 +42,8 @@ pub struct Link {
     pub master: Option<u32>,
     /// Packets the queue discipline holds.
     pub queue_length: u32,
+    /// What holds frames back before the driver: `noqueue`, `mq`, `fq_codel`; `noop` while it was never up.
+    pub queue_discipline: String,
     /// Transmit queues.
     pub transmit_queues: u32,
     /// Receive queues.
@@ -168,6 +171,18 @@ impl Netlink {
         answer.map(drop).map_err(|refusal| refusal.of(format!("change link {index}: {}", change.words())))
     }
 
+    /// Has frames go to the driver at once, held back by no queue discipline; also for a link of several queues. A move
+    /// to another namespace takes that back, setting the link down does not. tc(8), Linux `net/sched/sch_generic.c`.
+    pub fn set_no_queue(&mut self, index: u32) -> Result<(), Error> {
+        // The kernel numbers links by positive ints.
+        let mut discipline = TcMessage::with_index(index.cast_signed());
+        discipline.header.parent = TcHandle::ROOT;
+        discipline.attributes.push(TcAttribute::Kind("noqueue".to_owned()));
+        let flags = NLM_F_CREATE | NLM_F_REPLACE;
+        let answer = self.ask(RouteNetlinkMessage::NewQueueDiscipline(discipline), flags);
+        answer.map(drop).map_err(|refusal| refusal.of(format!("set no queue discipline on link {index}")))
+    }
+
     /// Deletes a link, and with a veth its peer.
     pub fn delete_link(&mut self, index: u32) -> Result<(), Error> {
         let answer = self.ask(RouteNetlinkMessage::DelLink(message(index)), 0);
@@ -252,6 +267,7 @@ impl Link {
                 LinkAttribute::Mtu(mtu) => link.mtu = mtu,
                 LinkAttribute::Controller(master) => link.master = Some(master),
                 LinkAttribute::TxQueueLen(packets) => link.queue_length = packets,
+                LinkAttribute::Qdisc(name) => link.queue_discipline = name,
                 LinkAttribute::NumTxQueues(count) => link.transmit_queues = count,
                 LinkAttribute::NumRxQueues(count) => link.receive_queues = count,
                 LinkAttribute::GsoMaxSize(bytes) => link.gso_max_size = bytes,

@@ -17,6 +17,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -191,13 +192,18 @@ impl Tap {
     /// Whether the kernel knows a feature. Tried and taken back at once, so for a TAP that carries nothing.
     pub fn offers(&self, feature: TapFeature) -> bool {
         match feature {
-            TapFeature::SteeringProgram => ioctl::set_no_steering_program(&self.queues[0]).is_ok(),
+            TapFeature::SteeringProgram => self.set_steering_program(None).is_ok(),
             TapFeature::UdpTunnelGso => {
                 let known = self.set(Setting::Offload, Abilities::ALL.flags() | TUN_F_UDP_TUNNEL_GSO).is_ok();
                 // These were agreed to before.
                 known && self.set(Setting::Offload, self.abilities.flags()).is_ok()
             }
         }
+    }
+
+    pub(crate) fn set_steering_program(&self, program: Option<BorrowedFd<'_>>) -> Result<(), Error> {
+        let set = ioctl::set_steering_program(&self.queues[0], program);
+        set.map_err(|source| self.failed("TUNSETSTEERINGEBPF", source))
     }
 
     fn set(&self, setting: Setting, value: u32) -> Result<(), Error> {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use packet::{Mac, Prefix};
 use podswitch_host::{
-    Address, Family, Link, LinkChange, Neighbor, Netlink, Route, RouteKind, Sysctl, TemporaryNamespace, VethPair,
+    Address, Family, Link, LinkChange, Neighbor, Netlink, Route, RouteKind, Sysctl, Tap, TapOptions,
+    TemporaryNamespace, VethPair,
 };
 
 #[test]
@@ -242,6 +243,32 @@ fn a_refusal_says_what_was_asked_of_which_object() {
     let change = LinkChange { mtu: Some(10), ..LinkChange::default() };
     let refused = netlink.change_link(link, &change).unwrap_err();
     assert_eq!(refused.to_string(), format!("cannot change link {link}: mtu 10 (mtu less than device minimum)"));
+}
+
+#[test]
+fn a_link_of_several_queues_loses_its_queue_discipline_until_it_moves() {
+    let (here, there) = (namespace(), namespace());
+    let options = TapOptions { queues: 2, multi_queue: true, ..TapOptions::new("tap") };
+    let _tap = here.run(|| Tap::open(&options)).unwrap().unwrap();
+    let mut netlink = Netlink::open_in(&here).unwrap();
+    let link = netlink.link("tap").unwrap().index;
+    let down = LinkChange { up: Some(false), ..LinkChange::default() };
+    netlink.change_link(link, &up()).unwrap();
+    assert_ne!(netlink.link("tap").unwrap().queue_discipline, "noqueue");
+
+    netlink.set_no_queue(link).unwrap();
+    for change in [up(), down, up()] {
+        netlink.change_link(link, &change).unwrap();
+        assert_eq!(netlink.link("tap").unwrap().queue_discipline, "noqueue");
+    }
+    netlink.change_link(link, &LinkChange { namespace: Some(there.as_fd()), ..up() }).unwrap();
+    let mut netlink = Netlink::open_in(&there).unwrap();
+    let moved = netlink.link("tap").unwrap();
+    assert_ne!(moved.queue_discipline, "noqueue");
+    netlink.set_no_queue(moved.index).unwrap();
+    netlink.set_no_queue(moved.index).unwrap();
+    assert_eq!(netlink.link("tap").unwrap().queue_discipline, "noqueue");
+    assert!(netlink.set_no_queue(99_999).unwrap_err().is_missing());
 }
 
 fn namespace() -> TemporaryNamespace {

@@ -1,7 +1,7 @@
-//! Rings and the snapshot: time per burst on one thread, per burst between two threads, and per turn.
+//! Rings, the snapshot and the flow table: time per burst on one thread, per burst between two threads, per turn and per flow.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use podswitch_ring::{Counters, Publisher, mpsc, spsc};
+use podswitch_ring::{Counters, FlowTable, Publisher, mpsc, spsc};
 use std::{
     hint::{black_box, spin_loop},
     thread,
@@ -104,5 +104,28 @@ fn snapshot(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, spsc_same_thread, mpsc_same_thread, spsc_across_threads, snapshot);
+/// A table of the switch's size, half full. One flow stays in the cache; many come in an order that nothing foresees.
+fn flows(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("flows");
+    let table = FlowTable::<5>::new(65_536);
+    let key = |number: u64| [number << 32, 0x0a00_0000 + number, 0x0a00_0001, 0, 0];
+    (0..FLOWS).for_each(|number| table.insert(&key(number), 600, 0));
+    for (name, first) in [("hit", 0), ("miss", FLOWS)] {
+        group.bench_function(format!("find_{name}"), |bench| bench.iter(|| table.find(black_box(&key(first)), 1)));
+        let mut number = 0;
+        group.bench_function(format!("find_{name}_of_many"), |bench| {
+            bench.iter(|| {
+                number = (number * 5 + 1) % FLOWS;
+                table.find(black_box(&key(first + number)), 1)
+            });
+        });
+    }
+    group.bench_function("insert_again", |bench| bench.iter(|| table.insert(black_box(&key(0)), 600, 1)));
+    group.bench_function("live", |bench| bench.iter(|| table.live(1)));
+    group.finish();
+}
+
+const FLOWS: u64 = 32_768;
+
+criterion_group!(benches, spsc_same_thread, mpsc_same_thread, spsc_across_threads, snapshot, flows);
 criterion_main!(benches);

@@ -98,8 +98,10 @@ impl<const WORDS: usize> FlowTable<WORDS> {
 
     #[inline]
     fn bucket(&self, key: &[u64; WORDS]) -> &[Entry<WORDS>; WAYS] {
-        let mix = |hash: u64| (hash ^ hash >> 32).wrapping_mul(MIX);
-        let hash = mix(key.iter().fold(0, |hash, word| mix(hash ^ word)));
+        // Each word by its own odd number: the products do not wait for each other, and their high bits tell.
+        let (hash, _) = key.iter().fold((0u64, MIX), |(hash, factor), word| {
+            (hash.wrapping_add(word.wrapping_mul(factor)), factor.wrapping_mul(MIX))
+        });
         &self.buckets[((u128::from(hash) * self.buckets.len() as u128) >> u64::BITS) as usize]
     }
 }
@@ -125,8 +127,7 @@ impl<const WORDS: usize> Entry<WORDS> {
     #[inline]
     fn use_for(&self, key: &[u64; WORDS], now_seconds: u32) -> bool {
         let sequence = self.sequence.load(Ordering::Acquire);
-        let differing = |(word, wanted): (&AtomicU64, &u64)| word.load(Ordering::Relaxed) ^ wanted;
-        if self.key.iter().zip(key).map(differing).fold(0, |all, bits| all | bits) != 0 {
+        if self.key.iter().zip(key).any(|(word, wanted)| word.load(Ordering::Relaxed) != *wanted) {
             return false;
         }
         let live = self.is_live(now_seconds);

@@ -21,6 +21,8 @@ use control::{InterfaceName, Mtu, Poll};
 use packet::Prefix;
 use serde::{Deserialize, Serialize};
 
+use crate::crew::WORKERS_MAX;
+
 #[cfg(test)]
 mod tests;
 
@@ -51,9 +53,10 @@ pub struct Settings {
     /// How long adaptive workers spin before they sleep, in microseconds [default: 50].
     #[arg(long, value_name = "MICROSECONDS")]
     pub spin_us: Option<u32>,
-    /// CPU to which the worker is bound [default: the last it may use].
-    #[arg(long, value_name = "CPU")]
-    pub worker_cpu: Option<u16>,
+    /// CPUs of the workers, one worker each; give it once for each [default: all it may use, in spin mode the last].
+    #[arg(long = "worker-cpu", value_name = "CPU")]
+    #[serde(default)]
+    pub worker_cpus: Vec<u16>,
     /// Drop pods' frames that carry another Ethernet address than their own.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub strict_mac: Option<bool>,
@@ -82,8 +85,8 @@ pub struct Config {
     pub poll: Poll,
     /// How long adaptive workers spin before they sleep.
     pub spin: Duration,
-    /// CPU to which the worker is bound; the last it may use, when not given.
-    pub worker_cpu: Option<u16>,
+    /// CPUs of the workers, one worker each; none given, all that it may use.
+    pub worker_cpus: Vec<u16>,
     /// Drop pods' frames that carry another Ethernet address than their own.
     pub strict_mac: bool,
     /// How long an endpoint may outlive its namespace before it is detached.
@@ -134,6 +137,8 @@ pub enum Error {
     MtuIpv6 { mtu: Mtu, range: Prefix },
     #[error("spin_us: {spin_us} is too long: allowed are 0 to {SPIN_US_MAX}")]
     Spin { spin_us: u32 },
+    #[error("worker_cpus: {workers} workers are too many: a TAP has at most {WORKERS_MAX} queues")]
+    Workers { workers: usize },
     #[error("metrics_address: {address} is not a loopback address, and metrics are for this node alone")]
     MetricsElsewhere { address: SocketAddr },
     #[error("{key}: '{}' is not an absolute path", path.display())]
@@ -201,7 +206,7 @@ impl Settings {
             socket: self.socket.or(other.socket),
             poll: self.poll.or(other.poll),
             spin_us: self.spin_us.or(other.spin_us),
-            worker_cpu: self.worker_cpu.or(other.worker_cpu),
+            worker_cpus: if self.worker_cpus.is_empty() { other.worker_cpus } else { self.worker_cpus },
             strict_mac: self.strict_mac.or(other.strict_mac),
             sweep_seconds: self.sweep_seconds.or(other.sweep_seconds),
             metrics_address: self.metrics_address.or(other.metrics_address),
@@ -236,6 +241,9 @@ impl Config {
         if spin_us > SPIN_US_MAX {
             return Err(Error::Spin { spin_us });
         }
+        if settings.worker_cpus.len() > WORKERS_MAX {
+            return Err(Error::Workers { workers: settings.worker_cpus.len() });
+        }
         if let Some(address) = settings.metrics_address.filter(|address| !address.ip().is_loopback()) {
             return Err(Error::MetricsElsewhere { address });
         }
@@ -251,7 +259,7 @@ impl Config {
             socket,
             poll: settings.poll.unwrap_or(Poll::Adaptive),
             spin: Duration::from_micros(spin_us.into()),
-            worker_cpu: settings.worker_cpu,
+            worker_cpus: settings.worker_cpus,
             strict_mac: settings.strict_mac.unwrap_or(false),
             sweep_every: Duration::from_secs(settings.sweep_seconds.map_or(SWEEP_SECONDS, u32::from).into()),
             metrics_address: settings.metrics_address,

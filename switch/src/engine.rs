@@ -40,6 +40,7 @@ use nix::sys::signalfd::SignalFd;
 use sd_notify::NotifyState;
 
 use crate::config::Config;
+use crate::crew::Crew;
 use crate::port::Counted;
 use crate::purge;
 use crate::server::{self, Answer, Call, Listeners};
@@ -74,10 +75,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     if let Some(kept) = &kept {
         takeover::report_damage(&store, &kept.damages);
     }
-    let host = takeover::open_host_port(&config, &mut store, kept.as_ref())?;
+    let crew = Crew::new(&config).map_err(system("sched_getaffinity"))?;
+    let host = takeover::open_host_port((&config, &crew), &mut store, kept.as_ref())?;
     let state = State::new(config.node.clone());
-    let tables = Tables::new(&config, host, Arc::clone(&waker)).map_err(system("starting the worker"))?;
-    let mut engine = Engine::new(config, store, state, tables);
+    let tables = Tables::new(&config, &crew, host, &waker).map_err(system("starting the workers"))?;
+    let mut engine = Engine::new((config, crew), store, state, tables);
     if let Some(kept) = kept {
         engine.take_over(kept)?;
     }
@@ -93,7 +95,7 @@ pub fn run(config: Config) -> Result<(), Error> {
     calls.try_iter().for_each(drop);
     drop(calls);
     server.stop();
-    engine.tables.stop().map_err(system("the worker"))?;
+    engine.tables.stop().map_err(system("the workers"))?;
     if engine.purged {
         purge::remove_directory(&engine.config.state_dir)?;
     }
@@ -103,6 +105,7 @@ pub fn run(config: Config) -> Result<(), Error> {
 /// Everything the control thread owns.
 struct Engine {
     config: Config,
+    crew: Crew,
     state: State,
     tables: Tables,
     slow: SlowSide,
@@ -123,18 +126,19 @@ struct Engine {
 }
 
 impl Engine {
-    fn new(config: Config, store: Store, state: State, tables: Tables) -> Engine {
+    fn new((config, crew): (Config, Crew), store: Store, state: State, tables: Tables) -> Engine {
         let now = Instant::now();
         Engine {
             slow: SlowSide::new(&config.node),
+            pulse: Pulse::new(crew.cpus.len(), now),
             config,
+            crew,
             state,
             store,
             tables,
             traces: Traces::default(),
             departed: Counted::default(),
             swept: 0,
-            pulse: Pulse::new(now),
             started: now,
             started_at: SystemTime::now(),
             looked: now,
@@ -156,15 +160,15 @@ impl Engine {
                 self.ending = true;
             }
             self.serve_slow_path();
-            self.pulse.feel(&self.tables.worker.tallies, Instant::now());
+            self.pulse.feel(self.tables.workers.iter().map(|worker| &*worker.tallies), Instant::now());
             self.answer_some(calls)?;
             self.end_forsaken_trace();
-            self.tables.look_at_cpu(Instant::now());
+            self.tables.look_at_cpus(Instant::now());
             if self.looked.elapsed() >= self.config.sweep_every {
                 self.looked = Instant::now();
                 self.sweep();
             }
-            if self.tables.worker_is_gone() {
+            if self.tables.a_worker_is_gone() {
                 return Err(Error::Worker);
             }
         }
@@ -172,10 +176,13 @@ impl Engine {
     }
 
     fn serve_slow_path(&mut self) {
-        let (ends, world) = self.tables.slow_ends();
-        if self.slow.serve(ends, world, self.started.elapsed()) {
-            // A failed wake-up is made up for by the next look.
-            let _ = self.tables.worker.waker.wake();
+        let now = self.started.elapsed();
+        let (workers, world) = self.tables.ends();
+        for worker in workers {
+            if self.slow.serve(&mut worker.slow, world, now) {
+                // A failed wake-up is made up for by the next look.
+                let _ = worker.bell.ring();
+            }
         }
     }
 
@@ -205,7 +212,7 @@ impl Engine {
             Call::Metrics(reply) => drop(reply.send(Box::new(scrape::metrics(self)))),
             Call::Health(reply) => {
                 // A long answer to another call must not pass for a worker that stands still.
-                self.pulse.feel(&self.tables.worker.tallies, Instant::now());
+                self.pulse.feel(self.tables.workers.iter().map(|worker| &*worker.tallies), Instant::now());
                 let _ = reply.send(self.pulse.health(self.ending, Instant::now()));
             }
         }

@@ -14,6 +14,8 @@ use crate::world::World;
 
 /// Everything a turn changes, beside the counters of ports.
 pub struct Lane {
+    /// The worker's number.
+    pub number: u16,
     /// Memory of the frames.
     pub slots: Slots,
     /// The big slot that the next receive may spill into.
@@ -61,12 +63,13 @@ impl Default for Punted {
 }
 
 impl Lane {
-    /// A lane that shares `returns`, and the slow path's ends of it.
-    pub fn new(returns: Arc<Returns>) -> (Lane, SlowEnds) {
+    /// The lane of worker `number`, which shares `returns`, and the slow path's ends of it.
+    pub fn new(number: u16, returns: Arc<Returns>) -> (Lane, SlowEnds) {
         let (punts_in, punts_out) = mailbox(PUNTS);
         let (answers_in, answers_out) = mailbox(ANSWERS);
         let (tracer, traced) = Tracer::new();
         let lane = Lane {
+            number,
             slots: Slots::new(SMALL_SLOTS, BIG_SLOTS),
             spare: None,
             returns,
@@ -135,7 +138,7 @@ impl Lane {
             if !spilled {
                 self.spare = Some(tail);
             }
-            to.counters.add(Count::Answered, 1);
+            to.counters.of(self.number).add(Count::Answered, 1);
             burst.push(head, if spilled { tail } else { packet::NO_TAIL }, length as u32, *port);
             burst.to[burst.len - 1] = *port;
         }

@@ -5,8 +5,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bank;
 pub mod cli;
 pub mod config;
+pub mod crew;
 pub mod doctor;
 pub mod engine;
 pub mod kernel_drops;
@@ -16,6 +18,7 @@ pub mod mailbox;
 pub mod metrics;
 pub mod path;
 pub mod pipeline;
+pub mod placement;
 pub mod port;
 pub mod privilege;
 pub mod purge;

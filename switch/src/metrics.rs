@@ -80,6 +80,8 @@ pub struct WorkerMetrics {
     pub turns: u64,
     /// Times it went to sleep.
     pub sleeps: u64,
+    /// Banks of queues it gave to another worker.
+    pub handovers: u64,
     /// Packets received a turn.
     pub bursts: Recorded,
     /// Duration of timed turns: buckets by microseconds, the sum in nanoseconds.
@@ -179,6 +181,8 @@ impl Metrics {
         let each = |value: fn(&WorkerMetrics) -> u64| self.workers.iter().map(move |one| (one.labels(), value(one)));
         out.counters("worker_turns", "Turns that carried something.", None, each(|worker| worker.turns))?;
         out.counters("worker_sleeps", "Times the worker went to sleep.", None, each(|worker| worker.sleeps))?;
+        let help = "Banks of queues the worker gave to another one.";
+        out.counters("worker_handovers", help, None, each(|worker| worker.handovers))?;
         let bursts = self.workers.iter().map(|worker| (worker.labels(), &worker.bursts));
         out.histograms("worker_burst_packets", "Packets received in one turn.", None, bursts)?;
         let times = self.workers.iter().map(|worker| (worker.labels(), &worker.turn_times));

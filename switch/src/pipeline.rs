@@ -1,6 +1,6 @@
 //! The path on three threads: receive | decide | depart, for rigs with cores to spare.
 //!
-//! What is passed on is a whole [`Batch`]: a burst, the slots its frames lie in, what a trace noted of it, and the world it is
+//! What is passed on is a whole **batch**: a burst, the slots its frames lie in, what a trace noted of it, and the world it is
 //! carried in. Nothing of it is copied or shared; batches go round:
 //!
 //! ```text
@@ -11,9 +11,11 @@
 //!
 //! The order of the stages is [`crate::path`]'s. A batch reads one world from its first frame to its last, so what waits until
 //! a world is in force waits for every batch under way too: no packet departs by a port that has come to the number of another.
-//! While all batches are under way nothing is received, and frames wait in the ports' queues.
+//! While all batches are under way nothing is received, and frames wait in the ports' queues. Of those a port has one: queues
+//! that a sender chooses from count turns, and here there are several under way.
 //!
-//! Each counter keeps one writer: Receiving counts what came, Departing everything else (answers included), Deciding nothing.
+//! Each counter keeps one writer: Receiving counts what came, in a port's set 0, Departing everything else, answers included,
+//! in set 1, and Deciding nothing.
 //! Punts leave by Departing's mailbox, answers come to it, and records of a trace leave by its ring. An answer needs a batch:
 //! Departing keeps one of its own, so that answers do not wait for frames.
 //!
@@ -27,14 +29,12 @@ use ring::spsc::{self, Consumer, Producer};
 
 use crate::lane::{Lane, SlowEnds};
 use crate::path;
-use crate::port::{Budget, Received};
 use crate::returns::Returns;
 use crate::tracer::Notes;
-use crate::worker::ROOM_FOR_ANSWERS;
 use crate::world::World;
 
 /// Frames on their way through the stages, with all that belongs to them.
-pub struct Batch {
+struct Batch {
     burst: Box<Burst>,
     slots: Slots,
     spare: Option<u32>,
@@ -44,6 +44,7 @@ pub struct Batch {
 
 /// The first stage.
 pub struct Receiving {
+    lane: Lane,
     filling: Option<Box<Batch>>,
     empty: Consumer<Box<Batch>>,
     received: Producer<Box<Batch>>,
@@ -73,16 +74,16 @@ pub fn pipeline(
     let (decided_in, decided) = spsc::ring(BATCHES);
     let (mut empty_in, empty) = spsc::ring(BATCHES);
     (0..BATCHES).for_each(|_| pass_on(&mut empty_in, Batch::new(reader())));
-    let ((deciding, _), (departing, slow)) = (lane(&returns), lane(&returns));
-    let receiving = Receiving { filling: None, empty, received: received_in };
+    let [(receiving, _), (deciding, _), (departing, slow)] = [0, 1, 1].map(|number| lane(number, &returns));
+    let receiving = Receiving { lane: receiving, filling: None, empty, received: received_in };
     let deciding = Deciding { lane: deciding, received, decided: decided_in };
     let departing = Departing { lane: departing, own: Batch::new(reader()), decided, empty: empty_in };
     ((receiving, deciding, departing), slow)
 }
 
 /// A lane without slots: those of the batch at hand take their place.
-fn lane(returns: &Arc<Returns>) -> (Lane, SlowEnds) {
-    let (mut lane, slow) = Lane::new(Arc::clone(returns));
+fn lane(number: u16, returns: &Arc<Returns>) -> (Lane, SlowEnds) {
+    let (mut lane, slow) = Lane::new(number, Arc::clone(returns));
     lane.slots = Slots::new(0, 0);
     (lane, slow)
 }
@@ -95,33 +96,6 @@ impl Batch {
     fn new(world: Reader<World>) -> Box<Batch> {
         let slots = Slots::new(BURST, BATCH_BIG_SLOTS);
         Box::new(Batch { burst: Burst::new(), slots, spare: None, notes: Notes::new(), world })
-    }
-
-    /// The world it is carried in.
-    ///
-    /// # Panics
-    /// If it is not under way.
-    #[inline]
-    pub fn world(&self) -> &World {
-        self.world.held().expect("a batch under way holds its world")
-    }
-
-    /// How many packets it holds.
-    pub fn len(&self) -> usize {
-        self.burst.len
-    }
-
-    /// Whether it holds none.
-    pub fn is_empty(&self) -> bool {
-        self.burst.len == 0
-    }
-
-    /// Receives from the port of this number, if there is one in its world; less than `budget` when it fills up.
-    pub fn receive(&mut self, number: u16, budget: Budget) -> Option<Received> {
-        let Batch { burst, slots, spare, world, .. } = self;
-        let port = world.held().expect("a batch under way holds its world").port(number)?;
-        let frames = budget.frames.min(burst.room().saturating_sub(ROOM_FOR_ANSWERS));
-        Some(port.receive(burst, slots, spare, Budget { frames, ..budget }))
     }
 
     /// Has `stage` work on it, with the lane of the stage's thread.
@@ -140,34 +114,30 @@ impl Batch {
 }
 
 impl Receiving {
-    /// The batch to be filled, in the newest world; none while all are under way.
+    /// Has `receive` fill a batch in the newest world, with room left for answers, and passes it on. False when nothing came
+    /// or all batches are under way.
     #[inline]
-    pub fn begin(&mut self) -> Option<&mut Batch> {
-        if self.filling.is_none() {
-            self.filling = self.empty.pop();
-        }
-        let batch = self.filling.as_mut()?;
+    pub fn turn(&mut self, receive: impl FnOnce(&mut Burst, &World, &mut Lane)) -> bool {
+        let Some(mut batch) = self.filling.take().or_else(|| self.empty.pop()) else { return false };
         batch.world.turn();
-        Some(batch)
-    }
-
-    /// Passes the batch on; false when it holds nothing and so stays.
-    #[inline]
-    pub fn pass(&mut self) -> bool {
-        let filled = self.filling.take_if(|batch| !batch.is_empty());
-        let is_filled = filled.is_some();
-        filled.into_iter().for_each(|batch| pass_on(&mut self.received, batch));
+        batch.pass_by(&mut self.lane, receive);
+        let is_filled = batch.burst.len > 0;
+        if is_filled {
+            pass_on(&mut self.received, batch);
+        } else {
+            self.filling = Some(batch);
+        }
         is_filled
     }
 
-    /// Holds no world until the next [`Receiving::begin`]: before anything that may block.
+    /// Holds no world until the next turn: before anything that may block.
     pub fn offline(&mut self) {
         self.filling.iter_mut().for_each(|batch| batch.world.offline());
     }
 
     /// True while no packet is under way.
     pub fn is_idle(&self) -> bool {
-        self.empty.len() + usize::from(self.filling.as_ref().is_some_and(|batch| batch.is_empty())) == BATCHES
+        self.empty.len() + usize::from(self.filling.is_some()) == BATCHES
     }
 }
 

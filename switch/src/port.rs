@@ -13,14 +13,18 @@ mod memory;
 mod tap;
 
 use std::io::{self, IoSlice};
+use std::iter;
 use std::net::IpAddr;
 use std::ops::AddAssign;
 use std::os::fd::{AsRawFd, RawFd};
 
+use crossbeam::utils::CachePadded;
 pub use host::Abilities;
-use host::Tap;
-use packet::{Burst, Mac, Punt, Reason, Slots};
+use host::{Steering, Tap};
+use packet::{Burst, Mac, Punt, Reason};
 use ring::Counters;
+
+use crate::lane::Lane;
 
 pub use memory::{MemoryPort, Wire};
 
@@ -48,7 +52,9 @@ pub struct Port {
     pub abilities: Abilities,
     /// Where the frames come and go.
     pub link: Link,
-    /// What happened here; written by the worker that serves the port.
+    /// Chooses the queue of each frame that comes, where the kernel can be told to.
+    pub steering: Option<Steering>,
+    /// What happened here.
     pub counters: PortCounters,
 }
 
@@ -60,9 +66,13 @@ pub enum Link {
     Memory(MemoryPort),
 }
 
-/// A port's counters: by [`Count`] and, for the packets that entered here, by how they left otherwise than by a port.
+/// A port's counters, a set for each worker that may write them; whoever reads gets the sums.
+pub struct PortCounters(Box<[CachePadded<WorkerCounters>]>);
+
+/// What one worker counted at a port: by [`Count`] and, for the packets that entered here, by how they left otherwise than
+/// by a port.
 #[derive(Default)]
-pub struct PortCounters {
+pub struct WorkerCounters {
     counts: Counters<{ Count::ALL.len() }>,
     drops: Counters<{ Reason::COUNT }>,
     punts: Counters<{ Punt::COUNT }>,
@@ -100,38 +110,51 @@ impl Count {
     ];
 }
 
-impl PortCounters {
-    /// Adds `n`; by the serving worker only.
+impl WorkerCounters {
+    /// Adds `n`; by that worker only.
     #[inline]
     pub fn add(&self, what: Count, n: u64) {
         self.counts.add(what as usize, n);
     }
 
-    /// Counts a dropped packet that entered here; by the serving worker only.
+    /// Counts a dropped packet that entered here; by that worker only.
     #[inline]
     pub fn drop(&self, reason: Reason) {
         self.drops.add(reason as usize, 1);
     }
 
-    /// Counts a packet that entered here and went to the slow path; by the serving worker only.
+    /// Counts a packet that entered here and went to the slow path; by that worker only.
     #[inline]
     pub fn punt(&self, why: Punt) {
         self.punts.add(why as usize, 1);
     }
+}
+
+impl PortCounters {
+    /// A set for each of so many workers.
+    pub fn new(workers: usize) -> Self {
+        PortCounters(iter::repeat_with(CachePadded::default).take(workers).collect())
+    }
+
+    /// Those of one worker.
+    #[inline]
+    pub fn of(&self, worker: u16) -> &WorkerCounters {
+        &self.0[usize::from(worker)]
+    }
 
     /// The count now.
     pub fn get(&self, what: Count) -> u64 {
-        self.counts.get(what as usize)
+        self.0.iter().map(|one| one.counts.get(what as usize)).sum()
     }
 
     /// Drops for one reason, now.
     pub fn dropped(&self, reason: Reason) -> u64 {
-        self.drops.get(reason as usize)
+        self.0.iter().map(|one| one.drops.get(reason as usize)).sum()
     }
 
     /// Punts for one cause, now.
     pub fn punted(&self, why: Punt) -> u64 {
-        self.punts.get(why as usize)
+        self.0.iter().map(|one| one.punts.get(why as usize)).sum()
     }
 
     /// All of them, now.
@@ -224,9 +247,9 @@ pub enum Received {
 }
 
 impl Port {
-    /// Receives frames into rows of `burst` until nothing is left or `budget` is used up. `spare` is the big slot the
-    /// next receive may spill into; it is replaced when it was used.
-    pub fn receive(&self, burst: &mut Burst, slots: &mut Slots, spare: &mut Option<u32>, budget: Budget) -> Received {
+    /// Receives frames of one queue into rows of `burst` until nothing is left or `budget` is used up.
+    pub fn receive(&self, queue: u16, burst: &mut Burst, lane: &mut Lane, budget: Budget) -> Received {
+        let Lane { slots, spare, .. } = lane;
         let before = burst.len;
         let mut bytes = 0;
         let received = loop {
@@ -237,7 +260,7 @@ impl Port {
             *spare = Some(tail);
             let Some(head) = slots.take_small() else { break Received::More };
             let got = match &self.link {
-                Link::Tap(tap) => tap::receive(&tap.queues()[0], slots, head, tail),
+                Link::Tap(tap) => tap::receive(&tap.queues()[usize::from(queue)], slots, head, tail),
                 Link::Memory(memory) => memory.receive(slots, head, tail),
             };
             let Some(length) = got else {
@@ -251,24 +274,49 @@ impl Port {
             }
             bytes += length;
         };
-        self.counters.add(Count::Received, (burst.len - before) as u64);
-        self.counters.add(Count::ReceivedBytes, bytes as u64);
+        let counters = self.counters.of(lane.number);
+        counters.add(Count::Received, (burst.len - before) as u64);
+        counters.add(Count::ReceivedBytes, bytes as u64);
         received
     }
 
-    /// Writes one frame given in slices; the first starts with a virtio header.
+    /// Before a queue is read in a turn.
     #[inline]
-    pub fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<()> {
+    pub fn begin(&self, queue: u16) {
+        if let Some(steering) = &self.steering {
+            steering.begin(queue);
+        }
+    }
+
+    /// After the turn, when all that was read has departed; `drained` if nothing was left in the queue.
+    #[inline]
+    pub fn end(&self, queue: u16, drained: bool) {
+        if let Some(steering) = &self.steering {
+            steering.end(queue, drained);
+        }
+    }
+
+    /// Writes one frame given in slices, by any of the port's queues; the first starts with a virtio header.
+    #[inline]
+    pub fn write(&self, queue: u16, slices: &[IoSlice<'_>]) -> io::Result<()> {
         match &self.link {
-            Link::Tap(tap) => tap::write_frame(&tap.queues()[0], slices),
+            Link::Tap(tap) => tap::write_frame(&tap.queues()[usize::from(queue) % tap.queues().len()], slices),
             Link::Memory(memory) => memory.write(slices),
         }
     }
 
-    /// The descriptor to sleep on, if there is one.
-    pub fn descriptor(&self) -> Option<RawFd> {
+    /// How many queues it has; frames may wait in each.
+    pub fn queues(&self) -> u16 {
         match &self.link {
-            Link::Tap(tap) => Some(tap.queues()[0].as_raw_fd()),
+            Link::Tap(tap) => tap.queues().len() as u16,
+            Link::Memory(_) => 1,
+        }
+    }
+
+    /// The descriptor to wait for frames of a queue with, if there is one.
+    pub fn descriptor(&self, queue: u16) -> Option<RawFd> {
+        match &self.link {
+            Link::Tap(tap) => Some(tap.queues().get(usize::from(queue))?.as_raw_fd()),
             Link::Memory(_) => None,
         }
     }

@@ -18,8 +18,8 @@
 use packet::{Burst, shape};
 use ring::{Flags, FlowTable};
 
+use crate::bank::PORTS_MAX;
 use crate::path::transport_fields;
-use crate::worker::PORTS_MAX;
 
 /// A flow in one direction. IPv4 addresses stand in the low 32 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -63,12 +63,13 @@ impl Flow {
         }
     }
 
+    /// What differs most comes first.
     fn key(&self) -> [u64; 5] {
         let halves = |address: u128| [address as u64, (address >> u64::BITS) as u64];
         let ([source, source_high], [destination, destination_high]) = (halves(self.source), halves(self.destination));
         let [ports, kind] = [(self.source_port, self.destination_port), (self.protocol.into(), self.family.into())]
             .map(|(high, low): (u16, u16)| u64::from(high) << 16 | u64::from(low));
-        [source, source_high, destination, destination_high, ports << 32 | kind]
+        [ports << 32 | kind, source, destination, source_high, destination_high]
     }
 
     fn idle_seconds_max(&self) -> u32 {

@@ -197,7 +197,7 @@ impl State {
             interface,
             addresses,
             origin,
-            tap: TapFlags::default(),
+            tap: TapFlags { multi_queue: true },
         };
         self.admit_endpoint(endpoint.clone())?;
         Ok(Effect::Attached(endpoint))

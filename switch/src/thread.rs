@@ -31,8 +31,11 @@ pub fn thread_named(process: &str, name: &str) -> Option<ThreadStatus> {
 
 /// The folder of this process.
 pub const OWN: &str = "/proc/self";
-/// What the worker's thread is called.
-pub const WORKER_THREAD: &str = "worker-0";
+
+/// What the thread of a worker is called.
+pub fn worker_thread(number: u16) -> String {
+    format!("worker-{number}")
+}
 
 #[cfg(test)]
 mod tests {

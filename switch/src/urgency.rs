@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use host::{Scheduling, set_scheduling};
 use packet::Burst;
 
-use crate::worker::work;
+use crate::bank::work;
 
 /// The worker's say in when it is scheduled.
 #[derive(Default)]
@@ -40,7 +40,7 @@ impl Urgency {
         if self.urgent.is_some() || self.refused {
             return;
         }
-        if work(burst) >= FULL_TURN {
+        if work(burst, 0) >= FULL_TURN {
             self.become_urgent(Instant::now());
         } else {
             self.ended = None;

@@ -27,12 +27,14 @@ use packet::{Mac, Prefix};
 use crate::config::Node;
 use crate::state::{Endpoint, GATEWAY_V4, GATEWAY_V6};
 
-/// Makes `endpoint`'s interface in its namespace; the TAP is not persistent yet. `scratch` names it until it is moved.
+/// Makes `endpoint`'s interface in its namespace, with so many queues; the TAP is not persistent yet. `scratch` names it
+/// until it is moved.
 ///
 /// # Errors
 /// What the kernel refused; nothing is left behind.
-pub fn pod(endpoint: &Endpoint, namespace: &Namespace, scratch: &str) -> Result<Tap, Error> {
-    let tap = Tap::open(&TapOptions::new(scratch))?;
+pub fn pod(endpoint: &Endpoint, namespace: &Namespace, (scratch, queues): (&str, u16)) -> Result<Tap, Error> {
+    let multi_queue = endpoint.tap.multi_queue;
+    let tap = Tap::open(&TapOptions { queues, multi_queue, ..TapOptions::new(scratch) })?;
     let mut own = Netlink::open()?;
     let link = own.link(scratch)?;
     own.change_link(
@@ -64,10 +66,11 @@ pub fn pod(endpoint: &Endpoint, namespace: &Namespace, scratch: &str) -> Result<
 ///
 /// # Errors
 /// The namespace or the interface is gone, or is another's.
-pub fn readopt_pod(endpoint: &Endpoint, namespace: &Namespace) -> Result<Tap, Error> {
+pub fn readopt_pod(endpoint: &Endpoint, namespace: &Namespace, queues: u16) -> Result<Tap, Error> {
     let name = endpoint.interface.as_str();
     let multi_queue = endpoint.tap.multi_queue;
-    let options = TapOptions { adopt: true, persistent: true, multi_queue, ..TapOptions::new(name) };
+    let queues = if multi_queue { queues } else { 1 };
+    let options = TapOptions { adopt: true, persistent: true, multi_queue, queues, ..TapOptions::new(name) };
     namespace.run(|| {
         let mut pod = Netlink::open()?;
         // Adopting would create what is not there.
@@ -84,8 +87,13 @@ pub fn readopt_pod(endpoint: &Endpoint, namespace: &Namespace) -> Result<Tap, Er
 ///
 /// # Errors
 /// What the kernel refused. A device made here goes with the returned TAP; one that was taken lasts.
-pub fn host_port(name: &InterfaceName, node: &Node, adopt: bool) -> Result<Tap, Error> {
-    let tap = Tap::open(&TapOptions { adopt, persistent: adopt, ..TapOptions::new(name.as_str()) })?;
+pub fn host_port((name, queues): (&InterfaceName, u16), node: &Node, adopt: bool) -> Result<Tap, Error> {
+    let options = TapOptions { adopt, persistent: adopt, multi_queue: true, queues, ..TapOptions::new(name.as_str()) };
+    let tap = match Tap::open(&options) {
+        // Made by an older switch, with one queue for good.
+        Err(Error::TapUnlike { .. }) if adopt => Tap::open(&TapOptions { multi_queue: false, queues: 1, ..options })?,
+        opened => opened?,
+    };
     for (family, key, value) in HOST_SYSCTLS {
         set_if_present(&Sysctl::interface(*family, name.as_str(), key)?, value)?;
     }

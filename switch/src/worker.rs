@@ -1,41 +1,34 @@
-//! A worker: one thread that serves ports, turn by turn.
+//! A worker: one thread that serves banks of ports' queues, turn by turn.
 //!
-//! A turn takes the newest world, receives a burst from the active ports, carries it along the path and departs it. A port
-//! is *watched* by epoll until its first frame; then it is *active* and read every turn, and soon no longer watched, so
-//! that who sends to it need not ring a bell that nobody waits for. After `EMPTY_TURNS_MAX` turns without a frame, or
-//! before the worker sleeps, it is watched again. So idle ports cost nothing, and busy ones no wake-ups:
+//! A turn takes the newest world, receives a burst from the active ports of the banks the worker owns, carries it along the
+//! path and departs it. Between turns it takes in banks that others have given it, and gives away those that are better
+//! served elsewhere ([`crate::placement`]). At rest it owns its own bank and no other.
 //!
-//! ```text
-//!              event                            a frame in two turns
-//!   WATCHED ----------> ACTIVE, still watched ----------------------> ACTIVE
-//!      ^                     |                                          |
-//!      +---------------------+------------------------------------------+   many empty turns, or the worker sleeps
-//! ```
-//!
-//! With nothing to carry the worker polls for a while, then goes offline and sleeps. Watching is edge-triggered, and
-//! beginning to watch tells at once of a frame that is there already, so none is missed in between.
+//! With nothing to carry a worker polls for a while if it has a reason to: a guest, whose sender is on another CPU, or frames
+//! that are not steered to the CPU that sent them. Otherwise who sends next is on this very CPU and needs it; so the worker
+//! goes offline and sleeps. Before it sleeps it sends its guests home.
 //!
 //! Fairness: a port gives at most `PORT_BUDGET` per turn, and less where others are active, so that who speaks seldom waits
-//! for a short turn only; the active ports take turns at being first. For the same reason events are asked for after so much
-//! work at the latest, also while ports keep the worker busy.
+//! for a short turn only. For the same reason events are asked for after so much work at the latest, also while ports keep
+//! the worker busy.
 
 mod tallies;
 
-use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use mio::{Events, Poll, Registry, Waker};
 use packet::Burst;
-use ring::Counter;
+use ring::mpsc;
 use ring::snapshot::Reader;
 
+use crate::bank::{self, Bank, PORT_BUDGET};
+use crate::crew::Crew;
 use crate::lane::{BIG_SLOTS, Lane, SMALL_SLOTS, SlowEnds};
 use crate::path;
-use crate::port::{Budget, Port, Received};
-use crate::returns::{RETURNS, Returns};
+use crate::placement::{self, Bell, Peer, Standing, Weather};
+use crate::returns::Returns;
 use crate::urgency::Urgency;
 use crate::world::World;
 
@@ -44,7 +37,7 @@ pub use self::tallies::{Recorded, TIMED_EVERY, Tallies, Tally};
 /// How a worker waits for frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waiting {
-    /// Poll for this long after the last frame, then sleep; sleep at once on a CPU that pods compute on.
+    /// Poll for this long after the last frame where that may help, then sleep; sleep at once on a CPU that pods compute on.
     Adaptive(Duration),
     /// Never sleep: for rigs with cores to spare.
     Spin,
@@ -57,135 +50,132 @@ pub struct Worker {
     lane: Lane,
     burst: Box<Burst>,
     world: Reader<World>,
-    poll: Poll,
-    /// Numbers of the active ports, in the order they are served.
-    active: VecDeque<u16>,
-    /// By port number.
-    attention: Vec<Attention>,
+    /// Those it owns; its own first, while that is here.
+    banks: Vec<Box<Bank>>,
+    inbox: mpsc::Consumer<Box<Bank>>,
+    /// The other workers, by their numbers.
+    peers: Vec<Peer>,
+    /// To sleep on while its own bank is away.
+    rest: Poll,
+    cpu: u16,
     waiting: Waiting,
+    steered: bool,
     urgency: Urgency,
-    /// Work done since events were asked for.
-    unlooked: u32,
     started: Instant,
     tallies: Arc<Tallies>,
-    crowded: Arc<Counter>,
+    standing: Arc<Standing>,
     slow_waker: Arc<Waker>,
-}
-
-/// How a port is looked after.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Attention {
-    active: bool,
-    /// Frames were found in this many turns since it became active; counted to two.
-    fruitful: u8,
-    /// Turns without a frame since the last one with.
-    empty: u8,
-    /// Not watched; a port begins its life watched.
-    unwatched: bool,
 }
 
 /// What the control thread keeps of a worker.
 pub struct WorkerEnds {
+    /// Its CPU.
+    pub cpu: u16,
     /// The slow path's mailboxes.
     pub slow: SlowEnds,
-    /// The table of return entries.
-    pub returns: Arc<Returns>,
-    /// To watch descriptors under their port's number.
+    /// To watch queues of its bank under their port's number.
     pub registry: Registry,
-    /// Wakes the worker.
-    pub waker: Waker,
+    /// Wakes it.
+    pub bell: Arc<Bell>,
     /// Its counters.
     pub tallies: Arc<Tallies>,
-    /// Tells it whether pods compute on its CPU: 1 or 0.
-    pub crowded: Arc<Counter>,
+    /// Its state, which tells it whether pods compute on its CPU.
+    pub standing: Arc<Standing>,
+}
+
+/// The workers of a crew, which read worlds by `reader` and share return entries, and what the control thread keeps of each.
+/// The waker is rung after punts.
+pub fn workers(
+    crew: &Crew,
+    mut reader: impl FnMut() -> Reader<World>,
+    shared: (&Arc<Returns>, &Arc<Waker>),
+) -> io::Result<Vec<(Worker, WorkerEnds)>> {
+    let mut made = Vec::with_capacity(crew.cpus.len());
+    for (number, &cpu) in (0..).zip(&crew.cpus) {
+        made.push(Worker::new((number, cpu), crew, reader(), shared)?);
+    }
+    let peers: Vec<Peer> = made.iter().map(|(_, _, peer)| peer.clone()).collect();
+    let joined = made.into_iter().map(|(mut worker, ends, peer)| {
+        worker.peers.extend(peers.iter().filter(|other| other.number != peer.number).cloned());
+        (worker, ends)
+    });
+    Ok(joined.collect())
 }
 
 impl Worker {
-    /// A worker that reads `world`, and what the control thread keeps of it. `slow_waker` is rung after punts.
-    pub fn new(world: Reader<World>, waiting: Waiting, slow_waker: Arc<Waker>) -> io::Result<(Worker, WorkerEnds)> {
-        let poll = Poll::new()?;
-        let returns = Arc::new(Returns::new(RETURNS));
-        let (lane, slow) = Lane::new(Arc::clone(&returns));
-        let (tallies, crowded) = (Arc::new(Tallies::default()), Arc::new(Counter::default()));
+    fn new(
+        (number, cpu): (u16, u16),
+        crew: &Crew,
+        world: Reader<World>,
+        (returns, slow_waker): (&Arc<Returns>, &Arc<Waker>),
+    ) -> io::Result<(Worker, WorkerEnds, Peer)> {
+        let (lane, slow) = Lane::new(number, Arc::clone(returns));
+        let (bank, rest) = (Box::new(Bank::new(number)?), Poll::new()?);
+        let (give, inbox) = mpsc::ring(crew.cpus.len().next_power_of_two());
+        let (tallies, standing) = (Arc::new(Tallies::default()), Arc::new(Standing::default()));
+        let bell = Arc::new(Bell { at_bank: bank.waker()?, at_rest: Waker::new(rest.registry(), bank::WAKE)? });
         let ends = WorkerEnds {
+            cpu,
             slow,
-            returns,
-            registry: poll.registry().try_clone()?,
-            waker: Waker::new(poll.registry(), WAKE)?,
+            registry: bank.registry()?,
+            bell: Arc::clone(&bell),
             tallies: Arc::clone(&tallies),
-            crowded: Arc::clone(&crowded),
+            standing: Arc::clone(&standing),
         };
+        let peer = Peer { number, cpu, inbox: give, bell, standing: Arc::clone(&standing) };
+        let mut banks = Vec::with_capacity(crew.cpus.len());
+        banks.push(bank);
         let worker = Worker {
             lane,
             burst: Burst::new(),
             world,
-            poll,
-            active: VecDeque::with_capacity(PORTS_MAX),
-            attention: vec![Attention::default(); PORTS_MAX],
-            waiting,
+            banks,
+            inbox,
+            peers: Vec::with_capacity(crew.cpus.len()),
+            rest,
+            cpu,
+            waiting: crew.waiting,
+            steered: crew.steered,
             urgency: Urgency::default(),
-            unlooked: 0,
             started: Instant::now(),
             tallies,
-            crowded,
-            slow_waker,
+            standing,
+            slow_waker: Arc::clone(slow_waker),
         };
-        Ok((worker, ends))
+        Ok((worker, ends, peer))
     }
 
-    /// Serves ports until `stop` says so; it is asked between turns and after every sleep.
+    /// Serves its banks until `stop` says so; it is asked between turns and after every sleep.
     pub fn run(&mut self, stop: impl Fn() -> bool) -> io::Result<()> {
         let mut events = Events::with_capacity(EVENTS);
         let mut idle_since = None;
         while !stop() {
+            self.take_in();
             if self.turn() {
                 idle_since = None;
+                self.place();
             } else if self.may_sleep(*idle_since.get_or_insert_with(Instant::now)) {
+                self.send_guests_home();
                 self.sleep(&mut events)?;
                 idle_since = None;
             }
-            if self.unlooked >= WORK_PER_LOOK || self.active.is_empty() {
-                self.take_events(&mut events, Some(Duration::ZERO))?;
-            }
+            self.look(&mut events)?;
         }
         self.world.offline();
         Ok(())
     }
 
-    /// One turn over the active ports; true when it carried anything.
+    /// One turn over the active ports of its banks; true when it carried anything.
     pub fn turn(&mut self) -> bool {
         let world = self.world.turn();
         let (burst, lane) = (&mut *self.burst, &mut self.lane);
         let began = self.tallies.begin_turn();
         self.tallies.add(Tally::Sequence, 1);
-        let in_company = self.active.len() > 1;
+        let in_company = self.banks.iter().map(|bank| bank.active()).sum::<usize>() > 1;
         let frames_max = if in_company { FRAMES_IN_COMPANY } else { PORT_BUDGET.frames };
-        let (mut kept, mut unread) = (0, None);
-        for _ in 0..self.active.len() {
-            let Some(number) = self.active.pop_front() else { break };
-            let attention = &mut self.attention[usize::from(number)];
-            let Some(port) = world.port(number) else {
-                *attention = Attention::default();
-                continue;
-            };
-            let before = burst.len;
-            let frames = frames_max.min(burst.room().saturating_sub(ROOM_FOR_ANSWERS));
-            let budget = Budget { frames, ..PORT_BUDGET };
-            let received = port.receive(burst, &mut lane.slots, &mut lane.spare, budget);
-            if burst.len == before && received == Received::More {
-                // The turn was full before it came to this port: frames may wait, and no event would tell of them.
-                unread.get_or_insert(kept);
-            } else if !attention.stays_active(burst.len > before, port, self.poll.registry()) {
-                continue;
-            }
-            self.active.push_back(number);
-            kept += 1;
+        for bank in &mut self.banks {
+            bank.receive(burst, (world, lane), frames_max);
         }
-        // Whoever was not come to is first the next time.
-        if !self.active.is_empty() {
-            self.active.rotate_left(unread.unwrap_or(1) % self.active.len());
-        }
-        self.unlooked += WORK_PER_TURN + work(burst);
         let received = burst.len;
         let carries = received > 0 || lane.has_answers();
         if carries {
@@ -195,6 +185,9 @@ impl Worker {
         } else {
             self.urgency.rest();
         }
+        for bank in &mut self.banks {
+            bank.departed(world);
+        }
         self.tallies.add(Tally::Sequence, 1);
         if carries {
             self.tallies.end_turn(received, began);
@@ -203,34 +196,103 @@ impl Worker {
         carries
     }
 
-    /// Makes a port active, as its event would; for ports without a descriptor.
-    pub fn activate(&mut self, number: u16) {
-        let attention = &mut self.attention[usize::from(number)];
-        if !attention.active {
-            attention.active = true;
-            self.active.push_back(number);
+    /// Makes a queue of its own bank active, as its event would; for ports without a descriptor.
+    pub fn activate(&mut self, port: u16) {
+        if let Some(own) = self.banks.iter_mut().find(|bank| bank.home == self.lane.number) {
+            own.activate(port);
         }
     }
 
-    /// Watches all ports, goes offline and sleeps until one has a frame or the worker is woken.
+    /// Takes in the banks that others have given it.
+    fn take_in(&mut self) {
+        while let Some(mut bank) = self.inbox.pop() {
+            bank.heat.forget();
+            self.banks.push(bank);
+            self.tell_load();
+        }
+    }
+
+    /// Gives away the banks that are better served elsewhere.
+    fn place(&mut self) {
+        if self.peers.is_empty() {
+            return;
+        }
+        let (world, now) = (self.world.turn(), Instant::now());
+        let mut at = 0;
+        while let Some(bank) = self.banks.get_mut(at) {
+            let (home, weather) = (bank.home, bank.heat.judge(world, now));
+            let to = match weather {
+                None => None,
+                Some(weather) if home != self.lane.number => {
+                    let home = self.peers.iter_mut().find(|peer| peer.number == home);
+                    home.filter(|home| weather == Weather::Cold || self.standing.returns_to(&home.standing))
+                }
+                Some(Weather::Hot) => placement::choose(&mut self.peers, (home, self.cpu), &self.standing),
+                Some(_) => None,
+            };
+            match to {
+                Some(peer) => {
+                    self.tallies.add(Tally::Handovers, 1);
+                    peer.give(self.banks.remove(at));
+                }
+                None => at += 1,
+            }
+        }
+        self.tell_load();
+    }
+
+    fn send_guests_home(&mut self) {
+        for guest in self.banks.extract_if(.., |bank| bank.home != self.lane.number) {
+            let home = self.peers.iter_mut().find(|peer| peer.number == guest.home);
+            self.tallies.add(Tally::Handovers, 1);
+            home.expect("every bank has a home among the workers").give(guest);
+        }
+        self.tell_load();
+    }
+
+    /// Watches all ports of its bank, goes offline and sleeps until one has a frame or it is woken.
     fn sleep(&mut self, events: &mut Events) -> io::Result<()> {
         let world = self.world.turn();
-        let (attention, registry) = (&mut self.attention, self.poll.registry());
-        self.active.retain(|&number| {
-            let attention = &mut attention[usize::from(number)];
-            let left_to_epoll = world.port(number).is_none_or(|port| attention.watch(port, registry));
-            if left_to_epoll {
-                *attention = Attention::default();
-            }
-            !left_to_epoll
-        });
+        // A port that cannot be watched must go on being read.
+        let watched = self.banks.iter_mut().all(|bank| bank.watch_all(world));
+        let timeout = if watched { None } else { Some(Duration::ZERO) };
         self.tallies.add(Tally::Sleeps, 1);
         self.world.offline();
         self.tallies.set(Tally::Asleep, 1);
-        // A port that cannot be watched must go on being read.
-        let woken = self.take_events(events, if self.active.is_empty() { None } else { Some(Duration::ZERO) });
+        let woken = match self.banks.first_mut() {
+            Some(own) => own.look(events, timeout),
+            None => bank::wait(&mut self.rest, events, timeout),
+        };
         self.tallies.set(Tally::Asleep, 0);
+        self.read_clock();
         woken
+    }
+
+    /// Asks for events where that is due.
+    fn look(&mut self, events: &mut Events) -> io::Result<()> {
+        let idle = self.banks.iter().all(|bank| bank.active() == 0);
+        let mut looked = false;
+        for bank in &mut self.banks {
+            if idle || bank.wants_a_look() {
+                bank.look(events, Some(Duration::ZERO))?;
+                looked = true;
+            }
+        }
+        if looked {
+            self.read_clock();
+        }
+        Ok(())
+    }
+
+    fn read_clock(&mut self) {
+        self.lane.now_seconds = self.started.elapsed().as_secs() as u32;
+    }
+
+    /// Tells the others how much it has to do beside its own bank.
+    fn tell_load(&self) {
+        let guests = self.banks.iter().filter(|bank| bank.home != self.lane.number).count();
+        let away = self.banks.len() == guests;
+        self.standing.set_load(guests as u64 + u64::from(away));
     }
 
     fn report(&mut self) {
@@ -248,108 +310,30 @@ impl Worker {
 
     fn may_sleep(&self, idle_since: Instant) -> bool {
         match self.waiting {
-            Waiting::Adaptive(spin_max) => self.crowded.get() != 0 || idle_since.elapsed() >= spin_max,
+            Waiting::Adaptive(spin_max) => {
+                let at_home = self.steered && self.standing.is_at_rest();
+                at_home || self.standing.is_crowded() || idle_since.elapsed() >= spin_max
+            }
             Waiting::Spin => false,
             Waiting::Sleep => true,
         }
     }
-
-    fn take_events(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
-        match self.poll.poll(events, timeout) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
-            Err(error) => return Err(error),
-        }
-        for event in events.iter() {
-            if let Token(number @ ..PORTS_MAX) = event.token() {
-                self.activate(number as u16);
-            }
-        }
-        self.unlooked = 0;
-        self.lane.now_seconds = self.started.elapsed().as_secs() as u32;
-        Ok(())
-    }
 }
 
-impl Attention {
-    /// Takes note of a receive; false when the port is left to epoll.
-    #[inline]
-    fn stays_active(&mut self, found: bool, port: &Port, registry: &Registry) -> bool {
-        if found {
-            self.empty = 0;
-            self.fruitful = self.fruitful.saturating_add(1);
-            if self.fruitful >= FRUITFUL_TURNS && !self.unwatched {
-                self.unwatch(port, registry);
-            }
-            return true;
-        }
-        self.empty += 1;
-        if self.empty < EMPTY_TURNS_MAX {
-            return true;
-        }
-        let left_to_epoll = self.watch(port, registry);
-        if left_to_epoll {
-            *self = Attention::default();
-        }
-        self.empty = 0;
-        !left_to_epoll
-    }
-
-    fn unwatch(&mut self, port: &Port, registry: &Registry) {
-        if let Some(descriptor) = port.descriptor() {
-            // Failing, it stays watched, which costs its senders a little and nothing else.
-            self.unwatched = registry.deregister(&mut SourceFd(&descriptor)).is_ok();
-        }
-    }
-
-    /// Has the port watched; false when the kernel has no room for it among the watched.
-    fn watch(&mut self, port: &Port, registry: &Registry) -> bool {
-        if let (Some(descriptor), true) = (port.descriptor(), self.unwatched) {
-            let token = Token(port.number.into());
-            self.unwatched = match registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE) {
-                // Watched by whoever brought the port in.
-                Err(error) => error.kind() != ErrorKind::AlreadyExists,
-                Ok(()) => false,
-            };
-        }
-        !self.unwatched
-    }
-}
-
-/// Port numbers are below this.
-pub const PORTS_MAX: usize = 4096;
-
-/// What a burst costs, roughly: a frame, or 4 KiB of a long one, is 1.
-#[inline]
-pub(crate) fn work(burst: &Burst) -> u32 {
-    burst.len as u32 + burst.length[..burst.len].iter().sum::<u32>() / 4096
-}
-
-/// What a port may give per turn.
-const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
-/// Rows of a burst that are kept for the slow path's answers.
-pub(crate) const ROOM_FOR_ANSWERS: usize = 32;
 /// Frames of one port and turn while others are active: some microseconds of work.
 const FRAMES_IN_COMPANY: usize = 4;
-/// Events are asked for after so much work while ports are active.
-const WORK_PER_LOOK: u32 = 64;
-/// What a turn costs whatever it carries.
-const WORK_PER_TURN: u32 = 8;
-/// Turns with frames after which an active port is no longer watched.
-const FRUITFUL_TURNS: u8 = 2;
-/// Turns without a frame after which a port is no longer active.
-const EMPTY_TURNS_MAX: u8 = 64;
 const EVENTS: usize = 256;
-const WAKE: Token = Token(PORTS_MAX);
 
 #[cfg(test)]
 mod tests {
+    use mio::Token;
     use packet::{BURST, Mac, Offload};
     use ring::snapshot::Publisher;
     use route_table::RouteTable;
 
     use super::*;
-    use crate::port::{Abilities, Count, Link, PortCounters, Wire};
+    use crate::bank::ROOM_FOR_ANSWERS;
+    use crate::port::{Abilities, Count, Link, Port, PortCounters, Wire};
 
     fn port(number: u16) -> (Port, Wire) {
         let (end, wire) = Wire::new(256);
@@ -365,7 +349,8 @@ mod tests {
             strict_mac: false,
             abilities: Abilities::ALL,
             link: Link::Memory(end),
-            counters: PortCounters::default(),
+            steering: None,
+            counters: PortCounters::new(1),
         };
         (port, wire)
     }
@@ -385,7 +370,9 @@ mod tests {
         let mut worlds = Publisher::new(world);
         let poll = Poll::new().unwrap();
         let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-        let (mut worker, _ends) = Worker::new(worlds.reader(), Waiting::Spin, waker).unwrap();
+        let crew = Crew::of(1, Waiting::Spin);
+        let (mut worker, _ends) =
+            workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap().pop().unwrap();
         (0..count).for_each(|number| worker.activate(number));
         let received = |number| worlds.current().port(number).unwrap().counters.get(Count::Received);
         let at_once = u64::from(count).div_ceil((BURST - ROOM_FOR_ANSWERS) as u64 / FRAMES_IN_COMPANY as u64);

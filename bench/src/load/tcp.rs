@@ -1,5 +1,9 @@
-//! TCP streams: how many bits per second arrive, and how much CPU time they cost.
+//! TCP streams: how many bits per second arrive, how much CPU time they cost, and what had to be sent again.
+//!
+//! Retransmission and reordering are read from the counters of the sender's namespace (RFC 2012 `tcpRetransSegs`, and
+//! those of Linux's `TcpExt`), as nobody else speaks TCP there.
 
+use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
@@ -9,6 +13,7 @@ use socket2::SockRef;
 
 use super::{PATIENCE, Pair, Period, Window, or_nothing_arrived};
 use crate::error::{Error, Result};
+use crate::topology::Pod;
 use crate::{interrupt, machine};
 
 /// What streams achieved together.
@@ -18,10 +23,15 @@ pub struct Throughput {
     pub gbps: f64,
     /// CPU time of the whole machine, softirqs included, per 10^9 bytes that arrived.
     pub cpu_s_per_gb: f64,
+    /// Segments sent more than once, warm-up included.
+    pub resent: u64,
+    /// How often the sender found its segments acknowledged out of order, warm-up included.
+    pub reordered: u64,
 }
 
 /// Sends over `connections` at once, one thread for each end of each.
 pub fn stream(pair: Pair<'_>, connections: usize, window: Window) -> Result<Throughput> {
+    let before = Counters::of(pair.from)?;
     let sockets = connect(pair, connections)?;
     let period = window.start();
     let (bytes, cpu_seconds) = thread::scope(|scope| -> Result<_> {
@@ -45,7 +55,13 @@ pub fn stream(pair: Pair<'_>, connections: usize, window: Window) -> Result<Thro
         Ok((bytes as f64, cpu_seconds))
     })?;
     let gbps = bytes * 8.0 / 1e9 / window.counted.as_secs_f64();
-    Ok(Throughput { gbps, cpu_s_per_gb: cpu_seconds / (bytes / 1e9) })
+    let after = Counters::of(pair.from)?;
+    Ok(Throughput {
+        gbps,
+        cpu_s_per_gb: cpu_seconds / (bytes / 1e9),
+        resent: after.resent - before.resent,
+        reordered: after.reordered - before.reordered,
+    })
 }
 
 /// Opens connections from pod to pod: the sender's and the receiver's socket of each, with bounded waits.
@@ -104,5 +120,58 @@ fn receive(mut socket: TcpStream, period: Period) -> Result<u64> {
     }
 }
 
+/// What all connections of a namespace have seen since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Counters {
+    resent: u64,
+    reordered: u64,
+}
+
+impl Counters {
+    fn of(pod: &Pod) -> Result<Counters> {
+        // The thread's own: `/proc/net` is that of the process's first thread.
+        let read = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+        let [snmp, netstat] = pod.within("read TCP's counters", || Ok([read("snmp")?, read("netstat")?]))?;
+        Ok(Counters::parse(&snmp, &netstat))
+    }
+
+    fn parse(snmp: &str, netstat: &str) -> Counters {
+        let reordered = ["TCPSACKReorder", "TCPRenoReorder", "TCPTSReorder"];
+        Counters {
+            resent: counter(snmp, "Tcp:", "RetransSegs"),
+            reordered: reordered.iter().map(|name| counter(netstat, "TcpExt:", name)).sum(),
+        }
+    }
+}
+
+/// A counter of proc_pid_net(5): a line of names is followed by a line of values, both begin with the group.
+fn counter(text: &str, group: &str, name: &str) -> u64 {
+    let mut lines = text.lines().filter(|line| line.split(' ').next() == Some(group));
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return 0 };
+    let mut named = names.split(' ').zip(values.split(' '));
+    named.find(|(of, _)| *of == name).and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+}
+
 /// Bytes per write and per read.
 const CHUNK: usize = 128 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_found_by_group_and_name() {
+        let snmp = "Ip: RetransSegs\nIp: 9\nTcp: ActiveOpens RetransSegs InErrs\nTcp: 1 23 4\n";
+        let netstat = "TcpExt: TCPSACKReorder Other TCPTSReorder\nTcpExt: 5 100 7\nIpExt: Other\nIpExt: 1\n";
+        assert_eq!(Counters::parse(snmp, netstat), Counters { resent: 23, reordered: 12 });
+    }
+
+    #[test]
+    fn this_kernel_has_the_counters() {
+        let read = |name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap();
+        assert!(read("snmp").contains(" RetransSegs "));
+        for name in ["TCPSACKReorder", "TCPRenoReorder", "TCPTSReorder"] {
+            assert!(read("netstat").contains(&format!(" {name} ")), "{name}");
+        }
+    }
+}

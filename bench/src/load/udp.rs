@@ -6,18 +6,23 @@
 //! Ethernet 14 | IPv4 20 | UDP 8 | flow 4 | sequence 8 | zero 10      = 64 bytes
 //! ```
 //!
-//! The sender sends flat out, one `send` per datagram, the flows in turn. The receiver takes them by `recvmmsg`, so
-//! that it costs little, from a receive buffer large enough to hide its own scheduling. A frame is *late* when its
-//! flow has already delivered a higher number. Delivered frames are distinct ones; loss is counted over the whole run.
+//! Both ends cost as little as they can, so that it is the path that is measured. One flow is sent by `sendmmsg`, 64
+//! datagrams a call; several go in turn, one `send` each, which makes every frame another flow's than the one before.
+//! No datagram is cut by the kernel (`UDP_SEGMENT`): each goes down the sender's stack alone. The receiver takes 64 a
+//! call by `recvmmsg` and sleeps within it, with a receive buffer large enough to hide its own scheduling.
+//!
+//! A frame is *late* when its flow has already delivered a higher number. Delivered frames are distinct ones; loss is
+//! counted over the whole run.
 
-use std::io::IoSliceMut;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, setsockopt, sockopt};
+use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, sendmmsg, setsockopt, sockopt};
+use rustix::net::SendFlags;
 
 use super::{PATIENCE, Pair, Period, Window};
 use crate::error::{Error, Result};
@@ -71,7 +76,7 @@ pub fn flood(pair: Pair<'_>, flows: usize, window: Window) -> Result<Flood> {
 /// Sends `pair.to` datagrams as `sending` says, all to one port.
 pub fn send_as(pair: Pair<'_>, sending: Sending, window: Window) -> Result<Flood> {
     let (flows, cpus) = (sending.flows, machine::available_cpus()?);
-    machine::allow_open_files(flows as u64 + OTHER_FILES)?;
+    machine::allow_many_open_files()?;
     let receiver = pair.to.within("open a UDP socket", || {
         let socket = UdpSocket::bind(pair.receiver_address())?;
         socket.set_read_timeout(Some(SILENCE))?;
@@ -104,37 +109,75 @@ pub fn send_as(pair: Pair<'_>, sending: Sending, window: Window) -> Result<Flood
 }
 
 fn send(sockets: &[UdpSocket], (sending, cpus): (Sending, &[usize]), period: Period) -> Result<u64> {
-    let mut payload = [0; PAYLOAD];
-    let mut sequence = 0_u64;
+    let mut sender = Sender { sockets, sequence: 0, headers: MultiHeaders::preallocate(BATCH, None) };
     let (began, mut moves) = (Instant::now(), 0);
-    let at_once = if sending.pps_max.is_some() { PACED_AT_ONCE } else { SENDS_PER_CLOCK };
+    let at_once = if sending.pps_max.is_some() { PACED_AT_ONCE } else { BATCH };
     loop {
         interrupt::check()?;
         let now = Instant::now();
         if period.is_over(now) {
-            return Ok(sequence);
+            return Ok(sender.sequence);
         }
         let elapsed = now.saturating_duration_since(began).as_secs_f64();
         if elapsed * f64::from(sending.moves_per_second) >= f64::from(moves + 1) {
             moves += 1;
             machine::pin(Some(cpus[moves as usize % cpus.len()]))?;
         }
-        if sending.pps_max.is_some_and(|pps_max| sequence as f64 >= elapsed * pps_max as f64) {
+        if sending.pps_max.is_some_and(|pps_max| sender.sequence as f64 >= elapsed * pps_max as f64) {
             std::hint::spin_loop();
             continue;
         }
-        for _ in 0..at_once {
-            let flow = (sequence % sockets.len() as u64) as usize;
-            payload[..4].copy_from_slice(&(flow as u32).to_le_bytes());
-            payload[4..12].copy_from_slice(&sequence.to_le_bytes());
-            match sockets[flow].send(&payload).map_err(|error| (error.raw_os_error(), error)) {
-                Ok(_) => sequence += 1,
-                // The sending interface is full: the datagram was not accepted and is not missed.
-                Err((Some(libc::ENOBUFS | libc::EAGAIN), _)) => {}
-                Err((_, error)) => return Err(Error::system("send a UDP datagram")(error)),
+        match sender.send(at_once) {
+            // The sending interface is full: the datagram was not accepted and is not missed.
+            Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN)) => {
+                return Err(Error::system("send UDP datagrams")(error));
             }
+            _ => {}
         }
     }
+}
+
+/// The sending end of all flows.
+struct Sender<'a> {
+    /// One per flow, connected.
+    sockets: &'a [UdpSocket],
+    /// The number of the next datagram: how many the kernel has accepted.
+    sequence: u64,
+    headers: MultiHeaders<()>,
+}
+
+impl Sender<'_> {
+    /// Sends `count` datagrams, [`BATCH`] at most, or as many as the kernel accepts; an error is of the first of them.
+    fn send(&mut self, count: usize) -> io::Result<()> {
+        if let [socket] = self.sockets {
+            self.send_together(socket, count)
+        } else {
+            (0..count).try_for_each(|_| self.send_next())
+        }
+    }
+
+    fn send_together(&mut self, socket: &UdpSocket, count: usize) -> io::Result<()> {
+        let payloads: [_; BATCH] = std::array::from_fn(|at| payload(0, self.sequence + at as u64));
+        let slices = payloads.each_ref().map(|payload| [IoSlice::new(payload)]);
+        let (socket, flags) = (socket.as_raw_fd(), MsgFlags::empty());
+        let sent = sendmmsg(socket, &mut self.headers, &slices[..count], [None; BATCH], [], flags)?;
+        self.sequence += sent.count() as u64;
+        Ok(())
+    }
+
+    fn send_next(&mut self) -> io::Result<()> {
+        let flow = (self.sequence % self.sockets.len() as u64) as usize;
+        rustix::net::send(&self.sockets[flow], &payload(flow as u32, self.sequence), SendFlags::empty())?;
+        self.sequence += 1;
+        Ok(())
+    }
+}
+
+fn payload(flow: u32, sequence: u64) -> [u8; PAYLOAD] {
+    let mut payload = [0; PAYLOAD];
+    payload[..4].copy_from_slice(&flow.to_le_bytes());
+    payload[4..12].copy_from_slice(&sequence.to_le_bytes());
+    payload
 }
 
 /// The tally of the whole run, and how many of it fell into the counted window.
@@ -147,8 +190,8 @@ fn receive(socket: &UdpSocket, flows: usize, period: Period) -> Result<(Tally, u
     loop {
         interrupt::check()?;
         let mut slices = buffers.each_mut().map(|buffer| [IoSliceMut::new(buffer)]);
-        let flags = MsgFlags::MSG_WAITFORONE;
-        let received = match recvmmsg(socket.as_raw_fd(), &mut headers, slices.iter_mut(), flags, None) {
+        // Waits for a full batch; after a silence it returns what there is.
+        let received = match recvmmsg(socket.as_raw_fd(), &mut headers, &mut slices, MsgFlags::empty(), None) {
             Ok(messages) => messages.count(),
             Err(Errno::EAGAIN | Errno::EINTR) => 0,
             Err(error) => return Err(Error::system("receive UDP datagrams")(error)),
@@ -210,16 +253,13 @@ impl Tally {
 
 /// 64 bytes less the headers of Ethernet, IPv4 and UDP.
 const PAYLOAD: usize = 64 - 14 - 20 - 8;
+/// Datagrams per system call, and sends per look at the clock.
 const BATCH: usize = 64;
 const RECEIVE_BUFFER: usize = 16 << 20;
-/// The clock is read once per this many sends.
-const SENDS_PER_CLOCK: usize = 64;
-/// The same where the rate is bounded: short enough not to be a flood of its own.
+/// Datagrams sent at once where the rate is bounded: short enough not to be a flood of its own.
 const PACED_AT_ONCE: usize = 4;
 /// After the end, this long without a datagram means that none is left on its way.
 const SILENCE: Duration = Duration::from_millis(50);
-/// What the process has open besides the sockets of a flood.
-const OTHER_FILES: u64 = 256;
 
 #[cfg(test)]
 mod tests {
@@ -228,10 +268,7 @@ mod tests {
     fn tally_of(datagrams: &[(u32, u64)]) -> Tally {
         let mut tally = Tally::new(2);
         for (flow, sequence) in datagrams {
-            let mut payload = [0; PAYLOAD];
-            payload[..4].copy_from_slice(&flow.to_le_bytes());
-            payload[4..12].copy_from_slice(&sequence.to_le_bytes());
-            tally.take(&payload);
+            tally.take(&payload(*flow, *sequence));
         }
         tally
     }

@@ -14,7 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::{Pod, program};
+use super::{Pod, Program, RANGES, program};
 use crate::error::{Error, Result};
 use crate::load::{Family, PATIENCE};
 use crate::{interrupt, machine};
@@ -30,22 +30,22 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Starts the switch, on `cpu` alone or anywhere, and attaches both pods.
-    pub(super) fn between(pods: &[Pod; 2], cpu: Option<usize>) -> Result<Self> {
-        let switch = Self::start("", cpu)?;
+    /// Starts the switch and attaches both pods.
+    pub(super) fn between(pods: &[Pod; 2], program: &Program) -> Result<Self> {
+        let switch = Self::start(program)?;
         pods.iter().try_for_each(|pod| switch.attach(pod))?;
         Ok(switch)
     }
 
-    /// Starts a switch of a new node, on `cpu` alone or anywhere; `more` are lines of its configuration.
-    pub fn start(more: &str, cpu: Option<usize>) -> Result<Self> {
+    /// Starts a switch of a new node.
+    pub fn start(program: &Program) -> Result<Self> {
         let node = TemporaryNamespace::new("bench-node")?;
         let folder = TempDir::with_prefix("podswitch-bench-").map_err(Error::system("make a scratch folder"))?;
-        let text = configure(&folder) + more;
+        let text = configure(&folder) + &program.configuration;
         fs::write(folder.path().join(CONFIGURATION), text).map_err(Error::system("write the configuration"))?;
-        let child = spawn(&node, &folder, cpu)?;
+        let child = spawn(&node, &folder, program.cpu)?;
         let client = Client::new(folder.path().join(SOCKET)).timeout(PATIENCE);
-        let mut switch = Self { child, client, folder, node, cpu };
+        let mut switch = Self { child, client, folder, node, cpu: program.cpu };
         switch.wait_until_ready()?;
         Ok(switch)
     }
@@ -152,10 +152,10 @@ fn spawn(node: &TemporaryNamespace, folder: &TempDir, cpu: Option<usize>) -> Res
     })?
 }
 
-/// The whole configuration the switch needs for two pods; its socket lies in the state directory.
+/// The configuration the switch needs; its socket lies in the state directory.
 fn configure(folder: &TempDir) -> String {
     let state_dir = folder.path().display();
-    format!("pod_ranges = [\"10.244.0.0/24\", \"fd00:10:244::/64\"]\nstate_dir = \"{state_dir}\"\n")
+    format!("pod_ranges = {RANGES:?}\nstate_dir = \"{state_dir}\"\n")
 }
 
 const CONFIGURATION: &str = "podswitch.toml";

@@ -15,6 +15,8 @@ pub struct WorkerView {
     pub turns: u64,
     /// Times it went to sleep.
     pub sleeps: u64,
+    /// Banks of queues it gave to another worker.
+    pub handovers: u64,
     /// Packets received in a turn.
     pub burst_packets: Percentiles,
     /// Duration of a turn that carried something, in microseconds; not every turn is timed.

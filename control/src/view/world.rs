@@ -83,7 +83,7 @@ pub struct ConfigView {
     pub metrics_address: Option<SocketAddr>,
     pub poll: Poll,
     pub spin_us: u32,
-    pub worker_cpu: Option<u16>,
+    pub worker_cpus: Vec<u16>,
     pub strict_mac: bool,
     /// Seconds an endpoint may outlive its namespace.
     pub sweep_seconds: u64,

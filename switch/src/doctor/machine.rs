@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
-use crate::thread::{WORKER_THREAD, thread_named};
+use crate::thread::{thread_named, worker_thread};
 
 use super::{Finding, field, found, lacking, note, text};
 
@@ -12,7 +12,7 @@ use super::{Finding, field, found, lacking, note, text};
 pub(super) fn findings(state_dir: &Path, process: &str) -> Vec<Finding> {
     let own = |file| text(&format!("{process}/{file}")).unwrap_or_default();
     let (quota, descriptors) = (quota(&own("cgroup")), descriptors(&own("limits")));
-    let mut findings = vec![kernel(), clock(), worker_cpu(process), quota, descriptors, files(), state(state_dir)];
+    let mut findings = vec![kernel(), clock(), worker_cpus(process), quota, descriptors, files(), state(state_dir)];
     findings.extend(later());
     findings
 }
@@ -42,20 +42,23 @@ fn clock() -> Finding {
     }
 }
 
-/// The CPU the worker is bound to, or would be: the last that is allowed.
-fn worker_cpu(process: &str) -> Finding {
-    let subject = "worker's CPU";
-    let bound = thread_named(process, WORKER_THREAD).and_then(|worker| worker.cpus);
-    let own = || Some(field(&text(&format!("{process}/status"))?, "Cpus_allowed_list")?.to_owned());
-    let allowed = bound.or_else(own).map(|list| cpus(&list)).unwrap_or_default();
-    let Some(cpu) = allowed.last() else { return note(subject, "not known") };
+/// The CPUs the workers are bound to, or would be: all that are allowed.
+fn worker_cpus(process: &str) -> Finding {
+    let subject = "workers' CPUs";
+    let bound = |number| cpus(&thread_named(process, &worker_thread(number))?.cpus?).first().copied();
+    let own = || Some(cpus(field(&text(&format!("{process}/status"))?, "Cpus_allowed_list")?));
+    let running: Vec<u32> = (0..).map_while(bound).collect();
+    let used = if running.is_empty() { own().unwrap_or_default() } else { running };
+    if used.is_empty() {
+        return note(subject, "not known");
+    }
     let online = text("/sys/devices/system/cpu/online").map_or(1, |list| cpus(&list).len());
     let isolated = text("/sys/devices/system/cpu/isolated").map(|list| cpus(&list)).unwrap_or_default();
-    if isolated.contains(cpu) {
-        return found(subject, format!("{cpu} of {online}, isolated"));
+    let listed = used.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
+    if used.iter().all(|cpu| isolated.contains(cpu)) {
+        return found(subject, format!("{listed} of {online}, isolated"));
     }
-    let cure = "isolcpus= on the kernel's command line, or cpusets that leave it alone; and worker_cpu";
-    note(subject, format!("{cpu} of {online}, shared with all other programs")).cured(cure)
+    found(subject, format!("{listed} of {online}, shared with pods"))
 }
 
 /// The numbers of a list such as `0-2,7` (cpuset(7)).

@@ -59,7 +59,7 @@ fn kernel_drops(ports: &[PortView]) -> Finding {
     if losing.is_empty() {
         found(subject, "none")
     } else {
-        note(subject, format!("the worker came too late: {}", losing.join(", "))).cured("worker_cpu, poll = \"spin\"")
+        note(subject, format!("workers came too late: {}", losing.join(", "))).cured("worker_cpus, poll = \"spin\"")
     }
 }
 

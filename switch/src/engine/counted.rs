@@ -31,15 +31,16 @@ impl Moment {
         moment
     }
 
-    /// The counts between two turns of the worker, when nothing is in flight, and whether they balance. Only if the
-    /// worker is never caught between, packets that came and have not left count as in flight.
+    /// The counts while no worker is in a turn, when nothing is in flight, and whether they balance. Only if they are
+    /// never all caught between turns, packets that came and have not left count as in flight.
     pub(super) fn balanced(engine: &Engine) -> (Moment, bool) {
-        let sequence = || engine.tables.worker.tallies.get(Tally::Sequence);
+        let workers = &engine.tables.workers;
+        let sequences = || workers.iter().map(|worker| worker.tallies.get(Tally::Sequence)).collect::<Vec<_>>();
         let (mut moment, mut caught) = (Moment::default(), false);
         for _ in 0..LOOKS {
-            let before = sequence();
+            let before = sequences();
             moment = Moment::now(engine);
-            let between = before.is_multiple_of(2) && sequence() == before;
+            let between = before.iter().all(|sequence| sequence.is_multiple_of(2)) && sequences() == before;
             if between && moment.total.came() == moment.total.left() {
                 return (moment, true);
             }

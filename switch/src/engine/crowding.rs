@@ -1,4 +1,4 @@
-//! Whether pods compute on the worker's CPU: then polling there would take from them, and the worker had better sleep.
+//! Whether pods compute on a worker's CPU: then polling there would take from them, and the worker had better sleep.
 //!
 //! The kernel tells nobody who else wants a CPU. It does tell how long each was idle (`/proc/stat`) and how long a thread
 //! ran (`/proc/PID/task/TID/schedstat`). What is neither idle nor the worker nor the hypervisor's is others:
@@ -8,69 +8,87 @@
 //! ```
 //!
 //! Pods that only take and send packets beside a worker that polls keep the CPU busy too, so others must have had
-//! [`OTHERS_MIN`] of it. Looked at five times a second while the worker has something to carry, and not at all otherwise.
+//! [`OTHERS_MIN`] of it. Looked at five times a second while workers have something to carry, and not at all otherwise.
 
 use std::fs;
+use std::mem;
 use std::time::{Duration, Instant};
 
-use crate::thread::{OWN, WORKER_THREAD, thread_named};
+use crate::thread::{OWN, thread_named, worker_thread};
 
-/// A worker's CPU, watched.
+/// The workers' CPUs, watched.
 pub(super) struct Crowding {
-    cpu: usize,
-    last: Option<Reading>,
+    /// CPU and thread of each worker.
+    watched: Vec<(u16, String)>,
+    last: Option<(Instant, Vec<Reading>)>,
     turns: u64,
 }
 
 /// Nanoseconds since the machine or the thread began.
 #[derive(Clone, Copy)]
 struct Reading {
-    at: Instant,
     idle: u64,
     stolen: u64,
     own: u64,
 }
 
 impl Crowding {
-    /// Watches `cpu`, to which the worker is bound.
-    pub(super) fn new(cpu: usize) -> Self {
-        Crowding { cpu, last: None, turns: 0 }
+    /// Watches `cpus`, to which the workers are bound in this order.
+    pub(super) fn new(cpus: &[u16]) -> Self {
+        let watched = (0..).zip(cpus).map(|(number, &cpu)| (cpu, worker_thread(number))).collect();
+        Crowding { watched, last: None, turns: 0 }
     }
 
-    /// Whether the CPU was crowded since the last look; `None` while that is not known. `turns` counts those in which the
-    /// worker had something to carry.
-    pub(super) fn look(&mut self, now: Instant, turns: u64) -> Option<bool> {
-        let last = self.last;
-        if last.is_some_and(|last| now.saturating_duration_since(last.at) < LOOK_EVERY) {
+    /// For each worker, what others had of its CPU since the last look; `None` while that is not known. `turns` counts
+    /// those in which any had something to carry.
+    pub(super) fn look(&mut self, now: Instant, turns: u64) -> Option<Vec<Others>> {
+        if self.last.as_ref().is_some_and(|(at, _)| now.saturating_duration_since(*at) < LOOK_EVERY) {
             return None;
         }
         let carried = turns != self.turns;
         self.turns = turns;
-        self.last = if carried { self.read(now) } else { None };
+        let this = if carried { self.read().map(|readings| (now, readings)) } else { None };
+        let last = mem::replace(&mut self.last, this);
         if !carried {
-            return Some(false);
+            return Some(vec![Others::default(); self.watched.len()]);
         }
-        let (last, this) = (last?, self.last?);
-        let span = this.at.saturating_duration_since(last.at);
-        (span <= 2 * LOOK_EVERY).then(|| is_crowded(span.as_nanos() as u64, last, this))
+        let ((before, last), (_, this)) = (last?, self.last.as_ref()?);
+        let span = now.saturating_duration_since(before);
+        let others = |(last, this): (&Reading, &Reading)| Others::of(span.as_nanos() as u64, *last, *this);
+        (span <= 2 * LOOK_EVERY).then(|| last.iter().zip(this).map(others).collect())
     }
 
-    fn read(&self, at: Instant) -> Option<Reading> {
-        let (idle, stolen) = idle_and_stolen(&fs::read_to_string("/proc/stat").ok()?, self.cpu)?;
-        let own = thread_named(OWN, WORKER_THREAD)?.cpu_time?.as_nanos() as u64;
-        Some(Reading { at, idle, stolen, own })
+    fn read(&self) -> Option<Vec<Reading>> {
+        let stat = fs::read_to_string("/proc/stat").ok()?;
+        let read = |(cpu, thread): &(u16, String)| {
+            let (idle, stolen) = idle_and_stolen(&stat, *cpu)?;
+            let own = thread_named(OWN, thread)?.cpu_time?.as_nanos() as u64;
+            Some(Reading { idle, stolen, own })
+        };
+        self.watched.iter().map(read).collect()
     }
 }
 
-fn is_crowded(span: u64, last: Reading, this: Reading) -> bool {
-    let since = |field: fn(&Reading) -> u64| field(&this).saturating_sub(field(&last));
-    let (idle, stolen, own) = (since(|one| one.idle), since(|one| one.stolen), since(|one| one.own));
-    let others = span.saturating_sub(idle + stolen + own);
-    idle * 100 <= span * IDLE_MAX && others * 100 >= span * OTHERS_MIN
+/// What others than the worker had of a CPU.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Others {
+    /// In hundredths; none while nothing is carried.
+    pub(super) share: Option<u64>,
+    /// They had much, and it never idled.
+    pub(super) crowd: bool,
+}
+
+impl Others {
+    fn of(span: u64, last: Reading, this: Reading) -> Others {
+        let since = |field: fn(&Reading) -> u64| field(&this).saturating_sub(field(&last));
+        let (idle, stolen, own) = (since(|one| one.idle), since(|one| one.stolen), since(|one| one.own));
+        let share = span.saturating_sub(idle + stolen + own) * 100 / span.max(1);
+        Others { share: Some(share), crowd: idle * 100 <= span * IDLE_MAX && share >= OTHERS_MIN }
+    }
 }
 
 /// Of one CPU's line, in nanoseconds: `cpu1 user nice system idle iowait irq softirq steal ...` (proc_stat(5)).
-fn idle_and_stolen(stat: &str, cpu: usize) -> Option<(u64, u64)> {
+fn idle_and_stolen(stat: &str, cpu: u16) -> Option<(u64, u64)> {
     let name = format!("cpu{cpu}");
     let mut fields = stat.lines().map(str::split_ascii_whitespace).find_map(|mut fields| {
         let found = fields.next()? == name;
@@ -105,9 +123,8 @@ mod tests {
 
     #[test]
     fn crowded_is_a_cpu_that_others_keep_from_idling() {
-        let start = Instant::now();
-        let reading = |idle, stolen, own| Reading { at: start, idle, stolen, own };
-        let crowded = |idle, stolen, own| is_crowded(200, reading(1000, 1000, 1000), reading(idle, stolen, own));
+        let reading = |idle, stolen, own| Reading { idle, stolen, own };
+        let crowded = |idle, stolen, own| Others::of(200, reading(1000, 1000, 1000), reading(idle, stolen, own)).crowd;
         // A pod that computes, beside a worker that sleeps and one that polls.
         assert!(crowded(1000, 1000, 1010) && crowded(1010, 1000, 1100));
         // A worker that polls alone, and one that shares the CPU with pods that only answer.
@@ -120,18 +137,18 @@ mod tests {
     fn it_looks_seldom_and_not_at_all_while_nothing_is_carried() {
         let (stop, stopped) = mpsc::channel::<()>();
         // Ends with this test, however that ends.
-        let named = thread::Builder::new().name(WORKER_THREAD.to_owned());
+        let named = thread::Builder::new().name(worker_thread(0));
         let worker = named.spawn(move || stopped.recv()).unwrap();
-        while thread_named(OWN, WORKER_THREAD).is_none() {
+        while thread_named(OWN, &worker_thread(0)).is_none() {
             // The name is the thread's own first act.
             thread::yield_now();
         }
-        let mut crowding = Crowding::new(0);
+        let mut crowding = Crowding::new(&[0]);
         let start = Instant::now();
         assert_eq!(crowding.look(start, 1), None);
         assert_eq!(crowding.look(start + LOOK_EVERY / 2, 2), None);
         assert!(crowding.look(start + LOOK_EVERY, 2).is_some());
-        assert_eq!(crowding.look(start + 2 * LOOK_EVERY, 2), Some(false));
+        assert_eq!(crowding.look(start + 2 * LOOK_EVERY, 2), Some(vec![Others::default()]));
         assert_eq!(crowding.look(start + 3 * LOOK_EVERY, 3), None);
         drop(stop);
         worker.join().unwrap().unwrap_err();

@@ -10,6 +10,7 @@ use packet::{Mac, Prefix};
 use route_table::NextHop;
 
 use crate::config::Config;
+use crate::crew::Crew;
 use crate::port::{Link, Port, PortCounters};
 use crate::state::{Change, Effect, Endpoint, NetnsId};
 use crate::wire;
@@ -89,9 +90,10 @@ impl Engine {
     /// Makes the endpoint's interface and brings its port into force.
     fn plug(&mut self, endpoint: &Endpoint, namespace: &Namespace) -> Result<Attached, Refusal> {
         let scratch = format!("psw{:x}.{}", std::process::id(), endpoint.port);
-        let tap =
-            wire::pod(endpoint, namespace, &scratch).map_err(|error| no_interface(endpoint, namespace, &error))?;
-        let port = pod_port(endpoint, tap, &self.config).map_err(|error| from_host(Code::Internal, &error))?;
+        let tap = wire::pod(endpoint, namespace, (&scratch, self.crew.queues()))
+            .map_err(|error| no_interface(endpoint, namespace, &error))?;
+        let port =
+            pod_port(endpoint, tap, (&self.config, &self.crew)).map_err(|error| from_host(Code::Internal, &error))?;
         let (mac, abilities) = (port.mac, views::abilities(port.abilities));
         self.tables.add_ports(vec![port])?;
         // Last, since up to here the interface goes by itself, whatever happens.
@@ -158,7 +160,7 @@ impl Engine {
 }
 
 /// The port of an endpoint's TAP.
-pub(super) fn pod_port(endpoint: &Endpoint, tap: Tap, config: &Config) -> Result<Port, host::Error> {
+pub(super) fn pod_port(endpoint: &Endpoint, tap: Tap, (config, crew): (&Config, &Crew)) -> Result<Port, host::Error> {
     let addresses = || endpoint.addresses.iter().map(|address| address.get());
     Ok(Port {
         number: endpoint.port,
@@ -175,8 +177,9 @@ pub(super) fn pod_port(endpoint: &Endpoint, tap: Tap, config: &Config) -> Result
             .collect(),
         strict_mac: config.strict_mac,
         abilities: tap.abilities(),
+        steering: crew.steer(&tap),
         link: Link::Tap(tap),
-        counters: PortCounters::default(),
+        counters: PortCounters::new(crew.cpus.len()),
     })
 }
 

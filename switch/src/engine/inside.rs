@@ -5,34 +5,37 @@ use control::{
 };
 
 use crate::config::Config;
-use crate::metrics::{Mark, ReturnMetrics};
-use crate::thread::{OWN, WORKER_THREAD, thread_named};
+use crate::metrics::{Mark, ReturnMetrics, WorkerMetrics};
+use crate::thread::{OWN, thread_named, worker_thread};
 use crate::worker::Recorded;
 use crate::world::{Adjacency, FIRST_ENDPOINT, Hop, World};
 
-use super::Engine;
-use super::scrape::{return_entries, worker};
+use super::{Engine, scrape};
 
 pub(super) fn workers(engine: &Engine) -> Vec<WorkerView> {
-    let numbers = worker(engine);
+    scrape::workers(engine).iter().map(worker).collect()
+}
+
+fn worker(numbers: &WorkerMetrics) -> WorkerView {
     let ([small_slots, big_slots], [punts, answers]) = (usages(&numbers.slots), usages(&numbers.mailboxes));
-    vec![WorkerView {
+    WorkerView {
         worker: numbers.number,
-        cpus: thread_named(OWN, WORKER_THREAD).and_then(|thread| thread.cpus),
+        cpus: thread_named(OWN, &worker_thread(numbers.number)).and_then(|thread| thread.cpus),
         cpu_seconds: numbers.cpu_time.map(|time| time.as_secs_f64()),
         turns: numbers.turns,
         sleeps: numbers.sleeps,
+        handovers: numbers.handovers,
         burst_packets: percentiles(&numbers.bursts),
         turn_microseconds: percentiles(&numbers.turn_times),
         small_slots,
         big_slots,
         punts,
         answers,
-    }]
+    }
 }
 
 pub(super) fn returns(engine: &Engine) -> ReturnsView {
-    let ReturnMetrics { entries, evicted } = return_entries(engine);
+    let ReturnMetrics { entries, evicted } = scrape::return_entries(engine);
     ReturnsView { entries: entries.value, limit: entries.limit, evicted }
 }
 
@@ -82,7 +85,7 @@ pub(super) fn endpoints(engine: &Engine) -> Vec<EndpointView> {
 }
 
 pub(super) fn config(config: &Config) -> ConfigView {
-    let Config { node, state_dir, socket, poll, spin, worker_cpu, strict_mac, sweep_every, metrics_address } =
+    let Config { node, state_dir, socket, poll, spin, worker_cpus, strict_mac, sweep_every, metrics_address } =
         config.clone();
     ConfigView {
         pod_ranges: node.pod_ranges,
@@ -94,7 +97,7 @@ pub(super) fn config(config: &Config) -> ConfigView {
         metrics_address,
         poll,
         spin_us: spin.as_micros() as u32,
-        worker_cpu,
+        worker_cpus,
         strict_mac,
         sweep_seconds: sweep_every.as_secs(),
     }

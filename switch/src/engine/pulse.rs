@@ -1,33 +1,39 @@
-//! Whether the worker is alive: it turns, or it sleeps. A worker that ended is noticed otherwise.
+//! Whether every worker is alive: it turns, or it sleeps. A worker that ended is noticed otherwise.
 
 use std::time::{Duration, Instant};
 
 use crate::server::Health;
 use crate::worker::{Tallies, Tally};
 
-/// What was last seen of the worker.
-pub(super) struct Pulse {
+/// What was last seen of each worker.
+pub(super) struct Pulse(Vec<Felt>);
+
+#[derive(Clone, Copy)]
+struct Felt {
     sequence: u64,
-    felt: Instant,
+    at: Instant,
 }
 
 impl Pulse {
-    /// A worker that was alive at `now`.
-    pub(super) fn new(now: Instant) -> Self {
-        Pulse { sequence: 0, felt: now }
+    /// Workers that were alive at `now`.
+    pub(super) fn new(workers: usize, now: Instant) -> Self {
+        Pulse(vec![Felt { sequence: 0, at: now }; workers])
     }
 
-    /// Looks at the worker.
-    pub(super) fn feel(&mut self, tallies: &Tallies, now: Instant) {
-        let sequence = tallies.get(Tally::Sequence);
-        if sequence != self.sequence || tallies.get(Tally::Asleep) == 1 {
-            *self = Pulse { sequence, felt: now };
+    /// Looks at the workers.
+    pub(super) fn feel<'a>(&mut self, workers: impl Iterator<Item = &'a Tallies>, now: Instant) {
+        for (felt, tallies) in self.0.iter_mut().zip(workers) {
+            let sequence = tallies.get(Tally::Sequence);
+            if sequence != felt.sequence || tallies.get(Tally::Asleep) == 1 {
+                *felt = Felt { sequence, at: now };
+            }
         }
     }
 
-    /// The switch's health by what was felt up to `now`; `ending` when it no longer wants traffic.
+    /// The switch's health by what was felt up to `now`, which is that of the worker that stands still for longest;
+    /// `ending` when it no longer wants traffic.
     pub(super) fn health(&self, ending: bool, now: Instant) -> Health {
-        let still = now.saturating_duration_since(self.felt);
+        let still = self.0.iter().map(|felt| now.saturating_duration_since(felt.at)).max().unwrap_or_default();
         let stalled = still >= STALLED_AFTER;
         Health { stalled: stalled.then_some(still), forwarding: !stalled && !ending }
     }
@@ -43,10 +49,12 @@ mod tests {
     #[test]
     fn a_worker_that_turns_or_sleeps_is_alive_and_one_that_does_neither_is_not() {
         let (tallies, start) = (Tallies::default(), Instant::now());
-        let (mut pulse, mut now) = (Pulse::new(start), start);
+        let sleeper = Tallies::default();
+        sleeper.set(Tally::Asleep, 1);
+        let (mut pulse, mut now) = (Pulse::new(2, start), start);
         let mut look = |tallies: &Tallies| {
             now += STALLED_AFTER;
-            pulse.feel(tallies, now);
+            pulse.feel([tallies, &sleeper].into_iter(), now);
             pulse.health(false, now)
         };
         tallies.add(Tally::Sequence, 2);
@@ -59,6 +67,6 @@ mod tests {
         assert_eq!(look(&tallies).stalled, Some(STALLED_AFTER));
         tallies.add(Tally::Sequence, 1);
         assert_eq!(look(&tallies).stalled, None);
-        assert_eq!(Pulse::new(now).health(true, now), Health { stalled: None, forwarding: false });
+        assert_eq!(Pulse::new(1, now).health(true, now), Health { stalled: None, forwarding: false });
     }
 }

@@ -6,8 +6,8 @@ use crate::kernel_drops::Place;
 use crate::lane::{ANSWERS, BIG_SLOTS, PUNTS, SMALL_SLOTS};
 use crate::metrics::{Mark, Metrics, PortMetrics, ReturnMetrics, WorkerMetrics};
 use crate::state::Endpoint;
-use crate::thread::{OWN, WORKER_THREAD, thread_named};
-use crate::worker::Tally;
+use crate::thread::{OWN, thread_named, worker_thread};
+use crate::worker::{Tally, WorkerEnds};
 
 use super::Engine;
 use super::counted::Moment;
@@ -29,7 +29,7 @@ pub(super) fn metrics(engine: &Engine) -> Metrics {
             })
             .collect(),
         total: moment.total,
-        workers: vec![worker(engine)],
+        workers: workers(engine),
         returns: return_entries(engine),
         slow: engine.slow.outcomes().collect(),
         worlds_published: world.number,
@@ -58,18 +58,21 @@ pub(super) fn places(engine: &Engine) -> Vec<Place> {
     engine.tables.world().ports.iter().flatten().map(|port| place(port.number)).collect()
 }
 
-/// The one worker there is.
-pub(super) fn worker(engine: &Engine) -> WorkerMetrics {
-    let ends = &engine.tables.worker;
+pub(super) fn workers(engine: &Engine) -> Vec<WorkerMetrics> {
+    (0..).zip(&engine.tables.workers).map(|(number, ends)| worker(number, ends)).collect()
+}
+
+fn worker(number: u16, ends: &WorkerEnds) -> WorkerMetrics {
     let get = |what| ends.tallies.get(what);
     let mark = |value: u64, limit: usize| Mark { value, limit: limit as u64 };
     WorkerMetrics {
-        number: 0,
+        number,
         turns: get(Tally::Turns),
         sleeps: get(Tally::Sleeps),
+        handovers: get(Tally::Handovers),
         bursts: ends.tallies.bursts.read(),
         turn_times: ends.tallies.turn_times.read(),
-        cpu_time: thread_named(OWN, WORKER_THREAD).and_then(|thread| thread.cpu_time),
+        cpu_time: thread_named(OWN, &worker_thread(number)).and_then(|thread| thread.cpu_time),
         slots: [
             ("small", mark(get(Tally::SmallSlotsHighest), SMALL_SLOTS)),
             ("big", mark(get(Tally::BigSlotsHighest), BIG_SLOTS)),
@@ -83,7 +86,7 @@ pub(super) fn worker(engine: &Engine) -> WorkerMetrics {
 
 /// The table that all workers share.
 pub(super) fn return_entries(engine: &Engine) -> ReturnMetrics {
-    let (returns, now_seconds) = (&engine.tables.worker.returns, engine.started.elapsed().as_secs() as u32);
+    let (returns, now_seconds) = (&engine.tables.returns, engine.started.elapsed().as_secs() as u32);
     let entries = Mark { value: returns.in_use(now_seconds) as u64, limit: returns.limit() as u64 };
     ReturnMetrics { entries, evicted: returns.evicted() }
 }

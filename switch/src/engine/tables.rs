@@ -1,4 +1,4 @@
-//! What workers read, and the only place that changes it: the route table and the published worlds.
+//! The workers and what they read, and the only place that changes it: the route table and the published worlds.
 //!
 //! Every change here is in force when its function returns: each worker is asleep or has begun a turn that sees it. The
 //! order of coming and going is [`crate::world`]'s.
@@ -10,51 +10,56 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use control::{Code, Poll as PollMode, Refusal};
+use control::{Code, Refusal};
 use crossbeam::channel;
 use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use packet::Prefix;
 use ring::snapshot::Publisher;
 use route_table::{NextHop, RouteTable};
 
 use crate::config::Config;
-use crate::lane::SlowEnds;
+use crate::crew::{Crew, bind};
 use crate::port::Port;
-use crate::thread::WORKER_THREAD;
+use crate::returns::{RETURNS, Returns};
+use crate::thread::worker_thread;
 use crate::tracer::Trace;
-use crate::worker::{Tally, Waiting, Worker, WorkerEnds};
+use crate::worker::{Tally, Worker, WorkerEnds, workers};
 use crate::world::{World, fixed_routes, hop_of};
 
 use super::crowding::Crowding;
 
-/// Route table, worlds, and the worker that reads them.
+/// Route table, worlds, and the workers that read them.
 pub(super) struct Tables {
     routes: RouteTable,
     /// What stands when nobody asked for anything else.
     fixed: BTreeMap<Prefix, NextHop>,
     worlds: Publisher<World>,
-    pub(super) worker: WorkerEnds,
+    pub(super) workers: Vec<WorkerEnds>,
+    pub(super) returns: Arc<Returns>,
     crowding: Crowding,
-    thread: Option<WorkerThread>,
+    threads: Vec<WorkerThread>,
     ending: Arc<AtomicBool>,
 }
 
 impl Tables {
-    /// Tables with the fixed routes and the host port, and a running worker.
-    pub(super) fn new(config: &Config, host: Port, slow_waker: Arc<Waker>) -> io::Result<Tables> {
+    /// Tables with the fixed routes and the host port, and running workers.
+    pub(super) fn new(config: &Config, crew: &Crew, host: Port, slow_waker: &Arc<Waker>) -> io::Result<Tables> {
         let (mut routes, fixed) = (RouteTable::new(), fixed_routes(&config.node));
         for (&prefix, &hop) in &fixed {
             routes.insert(prefix, hop).expect("an empty table has room for the fixed routes");
         }
         let mut worlds = Publisher::new(World::new(host, routes.reader()));
-        let (worker, ends) = Worker::new(worlds.reader(), waiting(config), slow_waker)?;
-        let ending = Arc::new(AtomicBool::new(false));
-        let (thread, cpu) = spawn(worker, config.worker_cpu, Arc::clone(&ending))?;
-        let (thread, crowding) = (Some(thread), Crowding::new(cpu));
-        let tables = Tables { routes, fixed, worlds, worker: ends, crowding, thread, ending };
+        let returns = Arc::new(Returns::new(RETURNS));
+        let (workers, ends): (Vec<_>, Vec<_>) =
+            workers(crew, || worlds.reader(), (&returns, slow_waker))?.into_iter().unzip();
+        let crowding = Crowding::new(&crew.cpus);
+        let (threads, ending) = (Vec::new(), Arc::new(AtomicBool::new(false)));
+        let mut tables = Tables { routes, fixed, worlds, workers: ends, returns, crowding, threads, ending };
+        for (worker, &cpu) in workers.into_iter().zip(&crew.cpus) {
+            let number = tables.threads.len();
+            tables.threads.push(spawn(worker, (number, cpu), Arc::clone(&tables.ending))?);
+        }
         tables.watch(0)?;
         Ok(tables)
     }
@@ -64,9 +69,9 @@ impl Tables {
         self.worlds.current()
     }
 
-    /// The slow path's mailboxes, and the world to answer by.
-    pub(super) fn slow_ends(&mut self) -> (&mut SlowEnds, &World) {
-        (&mut self.worker.slow, self.worlds.current())
+    /// The workers' ends, and the world to answer by.
+    pub(super) fn ends(&mut self) -> (&mut [WorkerEnds], &World) {
+        (&mut self.workers, self.worlds.current())
     }
 
     /// Makes ports and their adjacencies known, then their addresses.
@@ -98,9 +103,11 @@ impl Tables {
         let mut world = self.world().clone();
         let port = world.remove(number)?;
         self.publish(world);
-        if let Some(descriptor) = port.descriptor() {
-            // It fails when the worker did not have it watched just then.
-            let _ = self.worker.registry.deregister(&mut SourceFd(&descriptor));
+        for (queue, worker) in (0..).zip(&self.workers) {
+            if let Some(descriptor) = port.descriptor(queue) {
+                // It fails when it was not watched just then.
+                let _ = worker.registry.deregister(&mut SourceFd(&descriptor));
+            }
         }
         Some(port)
     }
@@ -138,35 +145,36 @@ impl Tables {
     /// Waits until every answer of the slow path has been read, for whatever port it was. A number may then be given to
     /// another port.
     pub(super) fn flush_answers(&self) {
-        while !self.worker.slow.answers.is_idle() && !self.worker_is_gone() {
-            // A failed wake-up is made up for by the next look.
-            let _ = self.worker.waker.wake();
-            thread::yield_now();
+        for worker in &self.workers {
+            while !worker.slow.answers.is_idle() && !self.a_worker_is_gone() {
+                // A failed wake-up is made up for by the next look.
+                let _ = worker.bell.ring();
+                thread::yield_now();
+            }
         }
     }
 
-    /// Looks whether pods compute on the worker's CPU, and tells it.
-    pub(super) fn look_at_cpu(&mut self, now: Instant) {
-        let turns = self.worker.tallies.get(Tally::Turns);
-        if let Some(crowded) = self.crowding.look(now, turns) {
-            self.worker.crowded.set(crowded.into());
+    /// Looks whether pods compute on the workers' CPUs, and tells each of its own.
+    pub(super) fn look_at_cpus(&mut self, now: Instant) {
+        let turns = self.workers.iter().map(|worker| worker.tallies.get(Tally::Turns)).sum();
+        if let Some(others) = self.crowding.look(now, turns) {
+            for (worker, others) in self.workers.iter().zip(others) {
+                worker.standing.tell(others.share, others.crowd);
+            }
         }
     }
 
-    /// Ends the worker. Frames still in the ports' queues stay there.
+    /// Ends the workers. Frames still in the ports' queues stay there.
     pub(super) fn stop(&mut self) -> io::Result<()> {
         self.ending.store(true, Ordering::Relaxed);
-        self.worker.waker.wake()?;
-        match self.thread.take().map(JoinHandle::join) {
-            None => Ok(()),
-            Some(Ok(ended)) => ended,
-            Some(Err(_)) => Err(io::Error::other("the worker panicked")),
-        }
+        self.workers.iter().try_for_each(|worker| worker.bell.ring())?;
+        let ended: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
+        ended.into_iter().try_for_each(|ended| ended.unwrap_or_else(|_| Err(io::Error::other("a worker panicked"))))
     }
 
-    /// True when the worker ended without being told to.
-    pub(super) fn worker_is_gone(&self) -> bool {
-        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    /// True when a worker ended without being told to.
+    pub(super) fn a_worker_is_gone(&self) -> bool {
+        self.threads.len() < self.workers.len() || self.threads.iter().any(JoinHandle::is_finished)
     }
 
     fn publish(&mut self, world: World) {
@@ -187,9 +195,14 @@ impl Tables {
     }
 
     fn watch(&self, number: u16) -> io::Result<()> {
-        let Some(descriptor) = self.world().port(number).and_then(Port::descriptor) else { return Ok(()) };
+        let Some(port) = self.world().port(number) else { return Ok(()) };
         let (token, readable) = (Token(usize::from(number)), Interest::READABLE);
-        self.worker.registry.register(&mut SourceFd(&descriptor), token, readable)
+        for (queue, worker) in (0..).zip(&self.workers) {
+            if let Some(descriptor) = port.descriptor(queue) {
+                worker.registry.register(&mut SourceFd(&descriptor), token, readable)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -204,42 +217,18 @@ fn no_room(error: &dyn std::error::Error) -> Refusal {
     Refusal::new(Code::Unavailable, error.to_string())
 }
 
-/// The highest CPU this thread may use: where pods are least likely to be put first.
-fn last_cpu() -> io::Result<usize> {
-    let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let last = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu).is_ok_and(|set| set));
-    last.ok_or_else(|| io::Error::other("this thread may use no CPU"))
-}
-
-fn waiting(config: &Config) -> Waiting {
-    match config.poll {
-        PollMode::Adaptive => Waiting::Adaptive(config.spin),
-        PollMode::Spin => Waiting::Spin,
-        PollMode::Sleep => Waiting::Sleep,
-    }
-}
-
-/// Starts the worker on its CPU, whose number comes with it.
-fn spawn(mut worker: Worker, cpu: Option<u16>, ending: Arc<AtomicBool>) -> io::Result<(WorkerThread, usize)> {
+/// Starts a worker on its CPU.
+fn spawn(mut worker: Worker, (number, cpu): (usize, u16), ending: Arc<AtomicBool>) -> io::Result<WorkerThread> {
     let (bound, is_bound) = channel::bounded(1);
-    let thread = thread::Builder::new().name(WORKER_THREAD.to_owned()).spawn(move || {
+    let thread = thread::Builder::new().name(worker_thread(number as u16)).spawn(move || {
         let placed = bind(cpu);
         let failed = placed.is_err();
         // The receiver waits for it.
         let _ = bound.send(placed);
         if failed { Ok(()) } else { worker.run(|| ending.load(Ordering::Relaxed)) }
     })?;
-    let cpu = is_bound.recv().map_err(io::Error::other).flatten()?;
-    Ok((thread, cpu))
-}
-
-/// Binds the calling thread to a CPU, the last it may use where none is given.
-fn bind(cpu: Option<u16>) -> io::Result<usize> {
-    let cpu = cpu.map_or_else(last_cpu, |cpu| Ok(cpu.into()))?;
-    let mut cpus = CpuSet::new();
-    cpus.set(cpu)?;
-    sched_setaffinity(Pid::from_raw(0), &cpus)?;
-    Ok(cpu)
+    is_bound.recv().map_err(io::Error::other).flatten()?;
+    Ok(thread)
 }
 
 type WorkerThread = JoinHandle<io::Result<()>>;

@@ -10,6 +10,7 @@ use host::Namespace;
 use packet::Mac;
 
 use crate::config::Config;
+use crate::crew::Crew;
 use crate::port::{Link, Port, PortCounters};
 use crate::state::{Endpoint, State};
 use crate::store::{Damage, Kept, Store};
@@ -21,7 +22,11 @@ use super::error::{Error, report};
 
 /// Makes the host port, or takes up the one that is there, and lets it outlive this process. `kept` is what an earlier
 /// switch was asked for; what it had set up for settings that have changed since is removed.
-pub(super) fn open_host_port(config: &Config, store: &mut Store, kept: Option<&Kept>) -> Result<Port, Error> {
+pub(super) fn open_host_port(
+    (config, crew): (&Config, &Crew),
+    store: &mut Store,
+    kept: Option<&Kept>,
+) -> Result<Port, Error> {
     let node = &config.node;
     let name = &node.host_port;
     let named = |source| Error::HostPort { name: name.to_string(), source };
@@ -30,7 +35,7 @@ pub(super) fn open_host_port(config: &Config, store: &mut Store, kept: Option<&K
         wire::retire(before, node).map_err(named)?;
     }
     let adopt = kept.is_some() && before.is_none_or(|before| before.host_port == *name);
-    let tap = wire::host_port(name, node, adopt).map_err(named)?;
+    let tap = wire::host_port((name, crew.queues()), node, adopt).map_err(named)?;
     // Kept after the device was made and before it is made to last: a crash leaves none that is not known for ours, and a
     // stranger's that is in the way stays a stranger's.
     match kept {
@@ -50,8 +55,9 @@ pub(super) fn open_host_port(config: &Config, store: &mut Store, kept: Option<&K
         sources_v6: Vec::new(),
         strict_mac: false,
         abilities: tap.abilities(),
+        steering: crew.steer(&tap),
         link: Link::Tap(tap),
-        counters: PortCounters::default(),
+        counters: PortCounters::new(crew.cpus.len()),
     })
 }
 
@@ -130,8 +136,8 @@ impl Engine {
         }
         // An older switch may not have known all of it.
         endpoint.netns_id = id;
-        let tap = wire::readopt_pod(endpoint, &namespace).map_err(failed)?;
-        pod_port(endpoint, tap, &self.config).map_err(failed)
+        let tap = wire::readopt_pod(endpoint, &namespace, self.crew.queues()).map_err(failed)?;
+        pod_port(endpoint, tap, (&self.config, &self.crew)).map_err(failed)
     }
 }
 

@@ -7,13 +7,14 @@
 
 mod view;
 
+use std::iter;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use control::{Code, Refusal, StartTrace, TraceEnd, TraceStarted, TraceView, TracedPacket};
 
 use super::Engine;
-use crate::tracer::{RECORDS, Trace};
+use crate::tracer::{RECORDS, Record, Trace};
 use crate::worker::Tally;
 
 /// The trace that runs, if any, and how many there were.
@@ -117,26 +118,28 @@ impl Engine {
         }
         let (now, before) = (self.trace_counts(), self.traces.running.as_ref().map(|running| running.before));
         let before = before.unwrap_or(now);
-        let records = &mut self.tables.worker.slow.traced;
+        let (workers, _) = self.tables.ends();
         if ended.is_some() {
-            while records.pop().is_some() {}
+            workers.iter_mut().for_each(|worker| while worker.slow.traced.pop().is_some() {});
             self.traces.running = None;
         }
+        let more = workers.iter().any(|worker| !worker.slow.traced.is_empty());
         let (matched, missed) = (now.matched - before.matched, now.missed - before.missed);
-        TraceView { packets, matched, missed, more: !records.is_empty(), ended }
+        TraceView { packets, matched, missed, more, ended }
     }
 
     /// The next packets, at most so many and no more than the trace may show.
     fn take_traced(&mut self, packets_max: usize) -> Vec<TracedPacket> {
         let Some(running) = &mut self.traces.running else { return Vec::new() };
-        let (ends, world) = self.tables.slow_ends();
-        let mut packets = Vec::new();
-        while packets.len() < packets_max && running.left > 0 {
-            let Some(record) = ends.traced.pop() else { break };
-            packets.push(view::packet(&record, world));
-            running.left -= 1;
+        let (workers, world) = self.tables.ends();
+        let packets_max = packets_max.min(usize::try_from(running.left).unwrap_or(usize::MAX));
+        let mut records: Vec<Record> = Vec::new();
+        for worker in workers {
+            records.extend(iter::from_fn(|| worker.slow.traced.pop()).take(packets_max - records.len()));
         }
-        packets
+        running.left -= records.len() as u64;
+        records.sort_by_key(|record| record.at_nanos);
+        records.iter().map(|record| view::packet(record, world)).collect()
     }
 
     fn running_trace(&mut self, id: u64) -> Result<&mut Running, Refusal> {
@@ -148,7 +151,7 @@ impl Engine {
     }
 
     fn trace_counts(&self) -> Counts {
-        let get = |tally| self.tables.worker.tallies.get(tally);
+        let get = |tally| self.tables.workers.iter().map(|worker| worker.tallies.get(tally)).sum();
         Counts { matched: get(Tally::Traced), missed: get(Tally::TracesMissed) }
     }
 

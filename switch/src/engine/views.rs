@@ -116,7 +116,7 @@ pub(super) fn status(engine: &Engine) -> Status {
         pid: process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         uptime_seconds: engine.started.elapsed().as_secs(),
-        workers: 1,
+        workers: engine.tables.workers.len() as u16,
         poll: engine.config.poll,
         endpoints: engine.state.endpoints().len(),
         routes: engine.state.routes().len(),

@@ -29,20 +29,20 @@ fn port(number: u16, name: &str, counters: &PortCounters) -> PortMetrics {
 
 /// A switch that forwarded 10 packets from port 1, dropped 2 and punted 1, which was answered.
 fn metrics(ports: u16) -> Metrics {
-    let counters = PortCounters::default();
-    counters.add(Count::Received, 12);
-    counters.add(Count::ReceivedBytes, 1200);
-    counters.add(Count::Sent, 10);
-    counters.add(Count::Answered, 1);
-    counters.drop(Reason::SpoofedSource);
-    counters.drop(Reason::SpoofedSource);
-    counters.punt(Punt::Arp);
+    let counters = PortCounters::new(1);
+    counters.of(0).add(Count::Received, 12);
+    counters.of(0).add(Count::ReceivedBytes, 1200);
+    counters.of(0).add(Count::Sent, 10);
+    counters.of(0).add(Count::Answered, 1);
+    counters.of(0).drop(Reason::SpoofedSource);
+    counters.of(0).drop(Reason::SpoofedSource);
+    counters.of(0).punt(Punt::Arp);
     let tallies = Tallies::default();
     for received in [1, 2, 3, 64] {
         tallies.end_turn(received, tallies.begin_turn());
     }
     let mark = Mark { value: 3, limit: 64 };
-    let mut all = vec![port(0, "pods\"0\\", &PortCounters::default())];
+    let mut all = vec![port(0, "pods\"0\\", &PortCounters::new(1))];
     all.extend((1..=ports).map(|number| port(number, &format!("pod-{number}"), &counters)));
     Metrics {
         ports: all,
@@ -50,6 +50,7 @@ fn metrics(ports: u16) -> Metrics {
         workers: vec![WorkerMetrics {
             number: 0,
             turns: 4,
+            handovers: 1,
             sleeps: 1,
             bursts: tallies.bursts.read(),
             turn_times: tallies.turn_times.read(),

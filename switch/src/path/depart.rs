@@ -22,10 +22,10 @@ use packet::{
     Reason, Slots, VNET_HEADER_LEN, complete_checksum,
 };
 
+use crate::bank::PORTS_MAX;
 use crate::lane::Lane;
-use crate::port::{Abilities, Count, Port};
+use crate::port::{Abilities, Count, Port, WorkerCounters};
 use crate::tracer::Tracer;
-use crate::worker::PORTS_MAX;
 use crate::world::World;
 
 /// The departure's scratch memory, used again every turn.
@@ -70,13 +70,14 @@ impl Departures {
 pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
     settle_leavers(burst, world, lane);
     lane.departures.sort();
-    let Lane { slots, tracer, departures: Departures { join, order, departing, .. }, .. } = lane;
+    let Lane { number: worker, slots, tracer, departures: Departures { join, order, departing, .. }, .. } = lane;
+    let worker = *worker;
     for rows in order[..*departing].chunk_by(|&one, &next| port_of(one) == port_of(next)) {
         match world.port(port_of(rows[0]) as u16) {
-            Some(port) => Departure { burst, world, port, slots, tracer }.write_all(rows, join),
+            Some(port) => Departure { burst, world, port, slots, tracer, worker }.write_all(rows, join),
             None => {
                 for &row in rows {
-                    drop_row(burst, world, row_of(row), Reason::PortGone);
+                    drop_row(burst, (world, worker), row_of(row), Reason::PortGone);
                 }
             }
         }
@@ -91,7 +92,7 @@ fn settle_leavers(burst: &mut Burst, world: &World, lane: &mut Lane) {
         if exit.is_none() {
             lane.departures.add(burst.to[row], row);
         } else if let Some(reason) = exit.reason() {
-            drop_row(burst, world, row, reason);
+            drop_row(burst, (world, lane.number), row, reason);
         } else if let Some(why) = exit.why() {
             punt_row(burst, world, lane, (row, why));
         }
@@ -100,16 +101,16 @@ fn settle_leavers(burst: &mut Burst, world: &World, lane: &mut Lane) {
 
 fn punt_row(burst: &mut Burst, world: &World, lane: &mut Lane, (row, why): (usize, Punt)) {
     if !lane.punt(burst, row, why) {
-        drop_row(burst, world, row, Reason::PuntFull);
+        drop_row(burst, (world, lane.number), row, Reason::PuntFull);
     } else if let Some(port) = world.port(burst.from[row]) {
-        port.counters.punt(why);
+        port.counters.of(lane.number).punt(why);
     }
 }
 
-fn drop_row(burst: &mut Burst, world: &World, row: usize, reason: Reason) {
+fn drop_row(burst: &mut Burst, (world, worker): (&World, u16), row: usize, reason: Reason) {
     burst.exit[row] = Exit::drop(reason);
     if let Some(port) = world.port(burst.from[row]) {
-        port.counters.drop(reason);
+        port.counters.of(worker).drop(reason);
     }
 }
 
@@ -128,9 +129,15 @@ struct Departure<'a> {
     port: &'a Port,
     slots: &'a mut Slots,
     tracer: &'a mut Tracer,
+    /// Who writes.
+    worker: u16,
 }
 
 impl Departure<'_> {
+    fn counters(&self) -> &WorkerCounters {
+        self.port.counters.of(self.worker)
+    }
+
     fn write_all(&mut self, rows: &[u64], join: &mut Join) {
         if let &[only] = rows {
             return self.write_alone(row_of(only));
@@ -169,13 +176,13 @@ impl Departure<'_> {
             count += 1 + usize::from(!frame.tail.is_empty());
             bytes += u64::from(length);
         }
-        let written = self.port.write(&slices[..count]).is_ok();
-        self.port.counters.add(Count::Joined, u64::from(written));
+        let written = self.port.write(self.worker, &slices[..count]).is_ok();
+        self.counters().add(Count::Joined, u64::from(written));
         for row in group.members() {
             self.tracer.formed(row as usize, Form::Joined, group.len());
             self.count(row as usize, written.then_some(()).ok_or(Reason::WriteFailed));
         }
-        self.port.counters.add(Count::SentBytes, if written { bytes } else { 0 });
+        self.counters().add(Count::SentBytes, if written { bytes } else { 0 });
     }
 
     /// One frame in the form the port takes.
@@ -189,7 +196,7 @@ impl Departure<'_> {
             self.write_cut(row, &offload)
         };
         if settled.is_ok() {
-            self.port.counters.add(Count::SentBytes, self.burst.length[row].into());
+            self.counters().add(Count::SentBytes, self.burst.length[row].into());
         }
         self.count(row, settled);
     }
@@ -199,7 +206,7 @@ impl Departure<'_> {
         let frame = self.slots.frame_with(head, tail, length, VNET_HEADER_LEN);
         let slices = [IoSlice::new(frame.head), IoSlice::new(frame.tail)];
         let count = 1 + usize::from(!frame.tail.is_empty());
-        self.port.write(&slices[..count]).map_err(|_| Reason::WriteFailed)
+        self.port.write(self.worker, &slices[..count]).map_err(|_| Reason::WriteFailed)
     }
 
     /// Completes a checksum that the port would not.
@@ -220,13 +227,13 @@ impl Departure<'_> {
         let mut block = [0; VNET_HEADER_LEN + HEADERS_MAX];
         block[..VNET_HEADER_LEN].copy_from_slice(&cut.offload().bytes());
         let to = VNET_HEADER_LEN + cut.header_len();
-        self.port.counters.add(Count::Cut, 1);
+        self.counters().add(Count::Cut, 1);
         self.tracer.formed(row, Form::Cut, cut.segments());
         let mut refused = false;
         while let Some(part) = cut.next(&mut block[VNET_HEADER_LEN..]) {
             let [near, far] = cut.payload(&part);
             let slices = [IoSlice::new(&block[..to]), IoSlice::new(near), IoSlice::new(far)];
-            refused |= self.port.write(&slices).is_err();
+            refused |= self.port.write(self.worker, &slices).is_err();
         }
         if refused { Err(Reason::WriteFailed) } else { Ok(()) }
     }
@@ -243,8 +250,8 @@ impl Departure<'_> {
     /// The one place where a departing row is counted.
     fn count(&mut self, row: usize, settled: Result<(), Reason>) {
         match settled {
-            Ok(()) => self.port.counters.add(Count::Sent, 1),
-            Err(reason) => drop_row(self.burst, self.world, row, reason),
+            Ok(()) => self.counters().add(Count::Sent, 1),
+            Err(reason) => drop_row(self.burst, (self.world, self.worker), row, reason),
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Tally {
     Turns,
     /// Times it went to sleep.
     Sleeps,
+    /// Banks it gave to another worker.
+    Handovers,
     /// 1 while it sleeps.
     Asleep,
     /// Odd while a turn is under way: reads between equal even values are consistent.

@@ -116,7 +116,7 @@ impl Rig {
                 routes.insert(Prefix::host(address), hop_of(number)).unwrap();
             }
         }
-        let (lane, ends) = Lane::new(Arc::new(Returns::new(RETURNS)));
+        let (lane, ends) = Lane::new(0, Arc::new(Returns::new(RETURNS)));
         let (now, burst, slow, slots) = (Duration::ZERO, Burst::new(), SlowSide::new(&node), lane.slots.free());
         Rig { world, lane, now, burst, routes, slow, ends, wires, slots }
     }
@@ -124,7 +124,7 @@ impl Rig {
     /// Has another worker carry what follows, with a lane of its own and the same return entries.
     pub(crate) fn change_worker(&mut self) {
         let now_seconds = self.lane.now_seconds;
-        (self.lane, self.ends) = Lane::new(Arc::clone(&self.lane.returns));
+        (self.lane, self.ends) = Lane::new(1, Arc::clone(&self.lane.returns));
         self.lane.now_seconds = now_seconds;
     }
 
@@ -147,7 +147,7 @@ impl Rig {
     }
 
     /// The same with any virtio header; false when the wire is full.
-    pub(crate) fn send_raw(&mut self, port: u16, header: &[u8; VNET_HEADER_LEN], frame: &[u8]) -> bool {
+    pub(crate) fn send_raw(&self, port: u16, header: &[u8; VNET_HEADER_LEN], frame: &[u8]) -> bool {
         self.wires[usize::from(port)].send(header, frame)
     }
 
@@ -163,7 +163,7 @@ impl Rig {
     /// The worker's half of a turn alone: punts stay in their mailbox.
     pub(crate) fn path_turn(&mut self) -> bool {
         for port in self.world.ports.iter().flatten() {
-            port.receive(&mut self.burst, &mut self.lane.slots, &mut self.lane.spare, BUDGET);
+            port.receive(0, &mut self.burst, &mut self.lane, BUDGET);
         }
         let received = self.burst.len > 0;
         path::carry(&mut self.burst, &self.world, &mut self.lane);
@@ -271,7 +271,8 @@ pub(crate) fn port(number: u16, station: Station) -> (Port, Wire) {
         strict_mac: station.strict_mac,
         abilities: station.abilities,
         link: Link::Memory(memory),
-        counters: PortCounters::default(),
+        steering: None,
+        counters: PortCounters::new(2),
     };
     (port, wire)
 }

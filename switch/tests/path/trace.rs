@@ -236,7 +236,7 @@ fn a_whole_burst_of_answers_and_packets_has_room() {
     rig.settle();
     assert_eq!(traced(&mut rig).len(), 480);
     // A turn over an empty burst sees nothing.
-    let (mut lane, _ends) = Lane::new(Arc::clone(&rig.lane.returns));
+    let (mut lane, _ends) = Lane::new(0, Arc::clone(&rig.lane.returns));
     path::carry(&mut Burst::new(), &rig.world, &mut lane);
     assert_eq!(lane.tracer.matched, 0);
 }

@@ -31,7 +31,7 @@ fn every_view_has_a_table_and_json() {
 
 #[test]
 fn the_inside_is_told_as_it_is() {
-    let rig = Rig::with("strict_mac = true\nworker_cpu = 0");
+    let rig = Rig::with("strict_mac = true\nworker_cpus = [0]");
     let (a, b) = (rig.pod(2), rig.pod(3));
     ping(&a, b.v4());
     let client = rig.client();
@@ -67,6 +67,6 @@ fn the_inside_is_told_as_it_is() {
     assert_eq!((returns.entries, returns.limit, returns.evicted), (0, 65_536, 0));
 
     let config = client.config().unwrap();
-    assert_eq!((config.strict_mac, config.worker_cpu, config.mtu.get()), (true, Some(0), 1500));
+    assert_eq!((config.strict_mac, &config.worker_cpus[..], config.mtu.get()), (true, &[0][..], 1500));
     assert_eq!(config.socket, client.socket());
 }

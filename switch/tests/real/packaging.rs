@@ -52,7 +52,7 @@ fn the_example_of_a_configuration_is_legal_and_has_every_key() {
     known.sort();
     assert_eq!(keys, known);
     let shown = Config::try_from(Settings::parse(&path, &uncommented).unwrap()).unwrap();
-    let with_defaults = Config { worker_cpu: None, metrics_address: None, ..shown };
+    let with_defaults = Config { worker_cpus: Vec::new(), metrics_address: None, ..shown };
     assert_eq!(with_defaults, given, "what a comment shows is the default, where there is one");
 }
 

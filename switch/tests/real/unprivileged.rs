@@ -91,7 +91,7 @@ fn seize_as_nobody() {
     setgroups(&[]).unwrap();
     setresgid(group, group, group).unwrap();
     setresuid(user, user, user).unwrap();
-    let refused = Tap::open(&TapOptions { adopt: true, ..TapOptions::new("eth0") });
+    let refused = Tap::open(&TapOptions { adopt: true, multi_queue: true, ..TapOptions::new("eth0") });
     let refused = refused.expect_err("a user without rights attached a pod's interface");
     assert_eq!(refused.errno(), Some(nix::libc::EPERM), "{refused:?}");
     println!("refused: {refused}");

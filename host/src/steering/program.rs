@@ -1,0 +1,192 @@
+//! The program that chooses a queue; the module above says by which rule, and why it keeps order.
+//!
+//! Registers keep their meaning:
+//!
+//! ```text
+//!   R6  the frame, then the CPU           R8  the map's value, which begins with the lines
+//!   R7  the flow, then its entry          R9  the line of the CPU's own queue, then of the chosen one
+//! ```
+//!
+//! A frame whose socket is known and whose entry is up to date takes 21 instructions and two calls. Headers are copied
+//! out, for a copy from beyond the frame's end fails, where a load would end the program.
+
+use std::os::fd::BorrowedFd;
+
+use super::assembler::Operation::{Add, And, Multiply, Remainder, Set, ShiftLeft, ShiftRight, Subtract, Xor};
+use super::assembler::Register::{Frame, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9};
+use super::assembler::Test::{AnyBit, AtLeast, Below, Equal, NotEqual};
+use super::assembler::Width::{Eight, Four, One, Two};
+use super::assembler::{Assembler, Helper, Instruction, Label, Operand, Register};
+use super::{EMPTIED, ENTRIES, LINE_BYTES, Layout, QUEUE, SENDER_CPU, STAMP, TURN};
+
+/// The program for a map of this layout.
+pub(super) fn program(map: BorrowedFd<'_>, layout: &Layout) -> Vec<Instruction> {
+    let mut code = Assembler::default();
+    let [headers, flow, beyond, own, outdated, chosen, end] = code.labels();
+    code.compute(R6, Set, R1);
+    code.call(Helper::GetSocketCookie);
+    code.compute(R7, Set, R0);
+    code.jump_if(R7, Equal, 0, headers);
+
+    code.place(flow);
+    code.map_value(R8, map);
+    code.compute(R7, And, ENTRIES as i32 - 1);
+    code.compute(R7, ShiftLeft, ENTRY_SHIFT);
+    code.compute(R7, Add, R8);
+    code.call(Helper::GetSmpProcessorId);
+    code.compute(R6, Set, R0);
+    code.jump_if(R0, AtLeast, layout.cpus as i32, beyond);
+    code.compute(R0, ShiftLeft, CPU_SHIFT);
+    code.compute(R0, Add, R8);
+    code.load(Two, R9, (R0, layout.cpu_table()));
+
+    code.place(own);
+    code.compute(R9, And, (layout.lines as i32 - 1) * LINE_BYTES as i32);
+    code.compute(R9, Add, R8);
+    code.load(Eight, R0, (R7, layout.entries()));
+    code.load(Eight, R2, (R9, STAMP));
+    code.jump_if(R0, NotEqual, R2, outdated);
+
+    code.place(chosen);
+    code.load(Two, R1, (R9, SENDER_CPU));
+    code.jump_if(R1, Equal, R6, end);
+    code.store(Two, (R9, SENDER_CPU), R6);
+    code.place(end);
+    code.load(Two, R0, (R9, QUEUE));
+    code.exit();
+
+    code.place(beyond);
+    code.compute(R0, Remainder, i32::from(layout.queues));
+    code.compute(R0, ShiftLeft, LINE_BYTES.ilog2() as i32);
+    code.compute(R9, Set, R0);
+    code.jump(own);
+
+    code.place(outdated);
+    move_or_stay(&mut code, layout, chosen);
+    code.place(headers);
+    flow_by_headers(&mut code, flow);
+    code.finish()
+}
+
+/// The rule itself, when the entry (R0) is not what this queue would store: R9 becomes the line of the queue to take, and
+/// the entry its stamp.
+fn move_or_stay(code: &mut Assembler, layout: &Layout, chosen: Label) {
+    let [again, stay, decided] = code.labels();
+    code.compute(R5, Set, ATTEMPTS + 1);
+
+    code.place(again);
+    code.compute(R3, Set, R0);
+    code.compute(R3, And, layout.lines as i32 - 1);
+    code.compute(R3, ShiftLeft, LINE_BYTES.ilog2() as i32);
+    code.compute(R3, Add, R8);
+    code.compute(R5, Subtract, 1);
+    // Others decided for this flow again and again meanwhile: do as the last.
+    code.jump_if(R5, Equal, 0, decided);
+    code.load(Eight, R2, (R3, STAMP));
+    code.compute(R4, Set, R0);
+    code.compute(R4, Add, (EMPTIED * TURN) as i32);
+    code.compute(R4, And, !(TURN as i32));
+    code.jump_if(R2, Below, R4, stay);
+    code.compute(R3, Set, R9);
+    code.load(Eight, R2, (R3, STAMP));
+
+    code.place(stay);
+    code.jump_if(R2, Equal, R0, decided);
+    code.compute(R1, Set, R0);
+    code.compare_exchange((R7, layout.entries()), R2);
+    code.jump_if(R0, NotEqual, R1, again);
+
+    code.place(decided);
+    code.compute(R9, Set, R3);
+    code.jump(chosen);
+}
+
+/// R7: the flow by the frame's headers (R6), as far as they can be read; all that is not IP is one flow.
+fn flow_by_headers(code: &mut Assembler, flow: Label) {
+    let [v4, v6, ports, load_ports, mixed, other] = code.labels();
+    code.load(Four, R1, (R6, FRAME_PROTOCOL));
+    code.jump_if(R1, Equal, network_order(ETHERTYPE_IPV4), v4);
+    code.jump_if(R1, Equal, network_order(ETHERTYPE_IPV6), v6);
+    code.jump(other);
+
+    code.place(v4);
+    let header = load_header(code, ETHERNET_BYTES, 20, other);
+    code.load(Four, R7, (Frame, header + 12));
+    code.load(Four, R1, (Frame, header + 16));
+    mix(code, R1);
+    code.load(One, R9, (Frame, header + 9));
+    code.load(One, R8, (Frame, header));
+    code.compute(R8, And, 0xf);
+    code.compute(R8, ShiftLeft, 2);
+    code.compute(R8, Add, ETHERNET_BYTES);
+    code.load(Two, R1, (Frame, header + 6));
+    // Only the first fragment of a packet has its ports.
+    code.jump_if(R1, AnyBit, network_order(MORE_FRAGMENTS | FRAGMENT_OFFSET), mixed);
+    code.jump(ports);
+
+    code.place(v6);
+    let header = load_header(code, ETHERNET_BYTES, 40, other);
+    code.load(Eight, R7, (Frame, header + 8));
+    for word in [16, 24, 32] {
+        code.load(Eight, R1, (Frame, header + word));
+        mix(code, R1);
+    }
+    code.load(One, R9, (Frame, header + 6));
+    code.compute(R8, Set, ETHERNET_BYTES + 40);
+
+    code.place(ports);
+    code.jump_if(R9, Equal, libc::IPPROTO_TCP, load_ports);
+    code.jump_if(R9, NotEqual, libc::IPPROTO_UDP, mixed);
+    code.place(load_ports);
+    let header = load_header(code, R8, 4, mixed);
+    code.load(Four, R1, (Frame, header));
+    mix(code, R1);
+
+    code.place(mixed);
+    mix(code, R9);
+    // The product's highest bits depend on all of it.
+    code.compute(R7, ShiftRight, 64 - ENTRIES.ilog2() as i32);
+    code.jump(flow);
+
+    code.place(other);
+    code.compute(R7, Set, 0);
+    code.jump(flow);
+}
+
+/// Copies a header of the frame (R6) onto the stack and says where it lies there, or jumps.
+fn load_header(code: &mut Assembler, at: impl Into<Operand>, bytes: i16, too_short: Label) -> i16 {
+    code.compute(R1, Set, R6);
+    code.compute(R2, Set, at);
+    code.compute(R3, Set, Frame);
+    code.compute(R3, Add, i32::from(-bytes));
+    code.compute(R4, Set, i32::from(bytes));
+    code.call(Helper::SkbLoadBytes);
+    code.jump_if(R0, NotEqual, 0, too_short);
+    -bytes
+}
+
+/// Makes all higher bits of R7 depend on a word too.
+fn mix(code: &mut Assembler, word: Register) {
+    code.compute(R7, Xor, word);
+    code.compute(R7, Multiply, MULTIPLIER);
+}
+
+/// A number of two bytes as it lies in a header, read by this machine.
+fn network_order(number: u16) -> i32 {
+    i32::from(number.to_be())
+}
+
+/// Bytes of an entry, and of a CPU's place in the table, as powers of two.
+const ENTRY_SHIFT: i32 = 3;
+const CPU_SHIFT: i32 = 1;
+/// How often the entry may have changed between look and exchange.
+const ATTEMPTS: i32 = 3;
+/// `protocol` in Linux `struct __sk_buff`.
+const FRAME_PROTOCOL: i16 = 16;
+const ETHERNET_BYTES: i32 = 14;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const MORE_FRAGMENTS: u16 = 0x2000;
+const FRAGMENT_OFFSET: u16 = 0x1fff;
+/// 2^32 divided by the golden ratio, odd; its sign fills the high half.
+const MULTIPLIER: i32 = 0x9e37_79b1_u32.cast_signed();

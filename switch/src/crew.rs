@@ -1,0 +1,91 @@
+//! The crew: which CPU each worker has, and which of a port's queues a frame comes in by.
+//!
+//! There is a worker on every CPU that the switch may use, or on those it is told; in `spin` mode on the last one alone,
+//! since who never sleeps needs a CPU that is spared for it. Worker 3 owns queue 3 of every port, and frames come in by the
+//! queue of the CPU that sends them, where the kernel can be told so. Where it cannot, the TAP spreads flows by itself.
+
+use std::io;
+
+use control::Poll;
+use host::{Steering, Tap};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::config::Config;
+use crate::worker::Waiting;
+
+/// What all workers have in common.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Crew {
+    /// The CPU of each.
+    pub cpus: Vec<u16>,
+    /// How they wait.
+    pub waiting: Waiting,
+    /// Frames come in by the queue of the CPU that sends them.
+    pub steered: bool,
+}
+
+impl Crew {
+    /// The crew that `config` asks for.
+    ///
+    /// # Errors
+    /// What the kernel says of the CPUs this process may use.
+    pub fn new(config: &Config) -> io::Result<Crew> {
+        let cpus = match (&config.worker_cpus[..], config.poll) {
+            ([], Poll::Spin) => allowed_cpus()?.split_off(allowed_cpus()?.len() - 1),
+            ([], _) => allowed_cpus()?,
+            (given, _) => given.to_vec(),
+        };
+        let waiting = match config.poll {
+            Poll::Adaptive => Waiting::Adaptive(config.spin),
+            Poll::Spin => Waiting::Spin,
+            Poll::Sleep => Waiting::Sleep,
+        };
+        let mut crew = Crew { cpus, waiting, steered: false };
+        crew.steered = crew.steering().inspect_err(|error| tracing::info!("queues are not steered: {error}")).is_ok();
+        Ok(crew)
+    }
+
+    /// One that this many workers on CPU 0 make up, for tests.
+    pub fn of(workers: u16, waiting: Waiting) -> Crew {
+        Crew { cpus: vec![0; workers.into()], waiting, steered: false }
+    }
+
+    /// How many queues a port has.
+    pub fn queues(&self) -> u16 {
+        self.cpus.len() as u16
+    }
+
+    /// Has the queues of a TAP chosen by the sender's CPU; none where that cannot be, and then the TAP chooses.
+    pub fn steer(&self, tap: &Tap) -> Option<Steering> {
+        if !self.steered || tap.queues().len() != self.cpus.len() {
+            return None;
+        }
+        let attached = self.steering().and_then(|steering| steering.attach(tap).map(|()| steering));
+        attached.inspect_err(|error| tracing::warn!("queues are not steered: {error}")).ok()
+    }
+
+    fn steering(&self) -> Result<Steering, host::Error> {
+        let last = self.cpus.iter().copied().max().unwrap_or(0);
+        let queue_of = |cpu| self.cpus.iter().position(|&own| own == cpu).unwrap_or(usize::from(cpu) % self.cpus.len());
+        let queue_of_cpu: Vec<u16> = (0..=last).map(|cpu| queue_of(cpu) as u16).collect();
+        Steering::new(&queue_of_cpu, self.queues())
+    }
+}
+
+/// Binds the calling thread to a CPU.
+pub fn bind(cpu: u16) -> io::Result<()> {
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu.into())?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &cpus)?)
+}
+
+/// The CPUs this thread may use, at most [`WORKERS_MAX`] of them.
+fn allowed_cpus() -> io::Result<Vec<u16>> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let cpus = (0..CpuSet::count()).filter(|&cpu| allowed.is_set(cpu).is_ok_and(|set| set));
+    Ok(cpus.map(|cpu| cpu as u16).take(WORKERS_MAX).collect())
+}
+
+/// A TAP has no more queues than this (`MAX_TAP_QUEUES` of Linux `drivers/net/tun.c`).
+pub const WORKERS_MAX: usize = 256;
