@@ -16,6 +16,7 @@ pub mod local;
 pub mod machine;
 pub mod node;
 pub mod order;
+pub mod path;
 pub mod report;
 pub mod statistics;
 pub mod topology;

@@ -14,6 +14,7 @@ use podswitch_bench::local::{self, Metric, Plan};
 use podswitch_bench::machine::{self, Machine};
 use podswitch_bench::node;
 use podswitch_bench::order::{self, Order, Rate};
+use podswitch_bench::path;
 use podswitch_bench::topology::{PODS_MAX, Program, Wiring, forwarder};
 use podswitch_bench::{Result, interrupt};
 
@@ -42,6 +43,9 @@ enum Command {
     /// Measure what a switch with many pods costs its node, and what it spares them.
     #[command(after_help = NODE_EXAMPLES)]
     Node(NodeArguments),
+    /// Measure the path alone, between ports in memory; needs no root.
+    #[command(after_help = PATH_EXAMPLES)]
+    Path(PathArguments),
     /// Forward frames between TAPs made in two namespaces until standard input ends.
     #[command(hide = true)]
     Forwarder { first: PathBuf, second: PathBuf },
@@ -138,6 +142,25 @@ struct NodeArguments {
     json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct PathArguments {
+    /// How many pods send, each to the next.
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=250))]
+    pods: u8,
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Seconds each figure is counted.
+    #[arg(long, default_value = "0.5", value_name = "S", value_parser = seconds)]
+    seconds: Duration,
+    /// Compare with the path on two and on three threads, and with two switches beside each other.
+    #[arg(long)]
+    pipeline: bool,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
 /// The CPU of what stands between the pods, if it is bound to one.
 #[derive(Debug, Clone, Copy)]
 struct SwitchCpu(Option<usize>);
@@ -186,6 +209,14 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let report = node::run(&arguments.plan(), Machine::describe(priority_raised)?, &progress)?;
             progress.finish_and_clear();
             print(&report, arguments.json, |report| report.table())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Path(PathArguments { pods, rounds, seconds, pipeline, json }) => {
+            let progress = ProgressBar::no_length().with_style(progress_style());
+            let plan = path::Plan { pods: pods.into(), rounds: rounds.into(), counted: seconds, pipeline };
+            let report = path::run(&plan, Machine::describe(priority_raised)?, &progress)?;
+            progress.finish_and_clear();
+            print(&report, json, |report| report.table())?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Forwarder { .. } => unreachable!("has been run above"),
@@ -313,6 +344,12 @@ const NODE_EXAMPLES: &str = "Examples:
 
 A peer is here the state of things without what is asked about, such as a quiet node.";
 
+const PATH_EXAMPLES: &str = "Examples:
+  podswitch-bench path
+  podswitch-bench path --pipeline --pods 2 --json
+
+No system call is made: a port in memory gives the same frame as often as it is asked, and takes everything.";
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -326,9 +363,9 @@ mod tests {
 
     #[test]
     fn every_example_is_understood() {
-        let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, ORDER_EXAMPLES, NODE_EXAMPLES].concat();
+        let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, ORDER_EXAMPLES, NODE_EXAMPLES, PATH_EXAMPLES].concat();
         let examples: Vec<&str> = examples.lines().filter(|line| line.starts_with("  podswitch-bench")).collect();
-        assert_eq!(examples.len(), 16);
+        assert_eq!(examples.len(), 18);
         for example in examples {
             let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
             Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));

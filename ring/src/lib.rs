@@ -12,7 +12,8 @@
 //! caller (a full ring gives the rest back), and whatever needs time (freeing a world) is the publisher's work.
 //!
 //! `unsafe` stands in `spsc.rs`, `mpsc.rs` and `snapshot.rs` alone. All atomics and shared cells come from `sync.rs`,
-//! which exchanges them for loom's under `--cfg loom`, so that `tests/loom_*.rs` check the same code that runs:
+//! which exchanges them for loom's under `--cfg loom`, so that `tests/loom_*.rs` check the same code that runs;
+//! `loom_handover.rs` checks what workers do with it when one gives its queues to another:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test -p podswitch-ring --release --test 'loom_*' --target-dir target/loom

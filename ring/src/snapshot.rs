@@ -182,6 +182,13 @@ impl<T> Reader<T> {
         unsafe { &*self.held }
     }
 
+    /// What the turn under way returned; none while offline. For a reader that goes from thread to thread within a turn.
+    #[inline]
+    pub fn held(&self) -> Option<&T> {
+        // SAFETY: as in `turn`; it is null while the reader is offline.
+        unsafe { self.held.as_ref() }
+    }
+
     /// Says that this reader uses nothing until its next turn; call it before anything that may block.
     #[inline]
     pub fn offline(&mut self) {

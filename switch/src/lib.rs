@@ -17,6 +17,7 @@ pub mod log;
 pub mod mailbox;
 pub mod metrics;
 pub mod path;
+pub mod pipeline;
 pub mod placement;
 pub mod port;
 pub mod privilege;

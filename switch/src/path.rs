@@ -33,6 +33,13 @@ use crate::world::World;
 
 /// Carries a received burst to its departures. Afterwards every slot is free again and the burst is empty.
 pub fn carry(burst: &mut Burst, world: &World, lane: &mut Lane) {
+    decide(burst, world, lane);
+    depart(burst, world, lane);
+}
+
+/// The first half: says of every packet where it goes and what it looks like then, or why not.
+#[inline]
+pub fn decide(burst: &mut Burst, world: &World, lane: &mut Lane) {
     lane.tracer.begin(burst, world, &lane.slots);
     parse::parse(burst, world, lane);
     lane.tracer.saw(Stage::Parse, burst, world);
@@ -42,6 +49,12 @@ pub fn carry(burst: &mut Burst, world: &World, lane: &mut Lane) {
     lane.tracer.saw(Stage::Route, burst, world);
     rewrite::rewrite(burst, world, lane);
     lane.tracer.saw(Stage::Rewrite, burst, world);
+}
+
+/// The second half: settles every packet, and what the slow path answers. Another thread may do it, in the same world and
+/// with the slots that the first half had: see [`crate::pipeline`].
+#[inline]
+pub fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
     lane.take_answers(burst, world);
     lane.tracer.begin_answers(burst, world, &lane.slots);
     depart::depart(burst, world, lane);

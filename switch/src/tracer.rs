@@ -109,18 +109,30 @@ pub struct Rewritten {
 
 /// A worker's tracer.
 pub struct Tracer {
-    /// There is a trace in this turn.
-    on: bool,
-    /// Rows of the burst that were looked at.
-    looked: usize,
-    at_nanos: u64,
-    /// Of this turn, in the order of their rows.
-    records: Vec<Record>,
+    notes: Notes,
     ring: Producer<Record>,
     /// Packets that any trace wanted.
     pub matched: u64,
     /// Those of them whose record found no room.
     pub missed: u64,
+}
+
+/// What a tracer notes of the burst under way; it goes with the burst where stages are threads.
+pub(crate) struct Notes {
+    /// There is a trace in this turn.
+    on: bool,
+    /// Rows of the burst that were looked at.
+    looked: usize,
+    at_nanos: u64,
+    /// In the order of their rows.
+    records: Vec<Record>,
+}
+
+impl Notes {
+    /// Nothing noted, and room for a whole burst.
+    pub(crate) fn new() -> Notes {
+        Notes { on: false, looked: 0, at_nanos: 0, records: Vec::with_capacity(BURST) }
+    }
 }
 
 impl Record {
@@ -208,17 +220,22 @@ impl Tracer {
     /// A tracer, and the end at which its records come out.
     pub(crate) fn new() -> (Tracer, Consumer<Record>) {
         let (ring, records) = spsc::ring(RECORDS);
-        let scratch = Vec::with_capacity(BURST);
-        (Tracer { on: false, looked: 0, at_nanos: 0, records: scratch, ring, matched: 0, missed: 0 }, records)
+        (Tracer { notes: Notes::new(), ring, matched: 0, missed: 0 }, records)
+    }
+
+    /// Goes on with what was noted of another burst.
+    #[inline]
+    pub(crate) fn exchange(&mut self, notes: &mut Notes) {
+        std::mem::swap(&mut self.notes, notes);
     }
 
     /// Before the first stage.
     #[inline]
     pub(crate) fn begin(&mut self, burst: &Burst, world: &World, slots: &Slots) {
-        self.on = world.trace.is_some();
+        self.notes.on = world.trace.is_some();
         if let Some(trace) = &world.trace {
-            self.looked = 0;
-            self.at_nanos = trace.began.elapsed().as_nanos() as u64;
+            self.notes.looked = 0;
+            self.notes.at_nanos = trace.began.elapsed().as_nanos() as u64;
             self.look(trace, burst, slots);
         }
     }
@@ -227,17 +244,17 @@ impl Tracer {
     #[inline]
     pub(crate) fn begin_answers(&mut self, burst: &Burst, world: &World, slots: &Slots) {
         if let Some(trace) = &world.trace {
-            let before = self.records.len();
+            let before = self.notes.records.len();
             self.look(trace, burst, slots);
-            self.records[before..].iter_mut().for_each(|record| record.from = None);
+            self.notes.records[before..].iter_mut().for_each(|record| record.from = None);
         }
     }
 
     /// After a stage.
     #[inline]
     pub(crate) fn saw(&mut self, stage: Stage, burst: &Burst, world: &World) {
-        if self.on {
-            self.records.iter_mut().for_each(|record| record.saw(stage, burst, world));
+        if self.notes.on {
+            self.notes.records.iter_mut().for_each(|record| record.saw(stage, burst, world));
         }
     }
 
@@ -261,7 +278,7 @@ impl Tracer {
     #[inline]
     pub(crate) fn end(&mut self, burst: &Burst, world: &World, slots: &Slots) {
         let Some(trace) = &world.trace else { return };
-        for mut record in self.records.drain(..) {
+        for mut record in self.notes.records.drain(..) {
             record.settle(burst, slots);
             if trace.wants(&record) {
                 self.matched += 1;
@@ -272,22 +289,22 @@ impl Tracer {
 
     #[cold]
     fn look(&mut self, trace: &Trace, burst: &Burst, slots: &Slots) {
-        for row in self.looked..burst.len {
+        for row in self.notes.looked..burst.len {
             let head = slots.frame(burst.head[row], burst.tail[row], burst.length[row]).head;
             let matches = |filter: &Filter| matching::holds(filter.expression(), &Headers::of(head), burst.length[row]);
             if trace.filter.as_ref().is_none_or(matches) {
-                self.records.push(Record::new((burst, row), slots, self.at_nanos));
+                self.notes.records.push(Record::new((burst, row), slots, self.notes.at_nanos));
             }
         }
-        self.looked = burst.len;
+        self.notes.looked = burst.len;
     }
 
     fn record(&mut self, row: usize) -> Option<&mut Record> {
-        if !self.on {
+        if !self.notes.on {
             return None;
         }
-        let at = self.records.binary_search_by_key(&(row as u16), |record| record.row).ok()?;
-        Some(&mut self.records[at])
+        let at = self.notes.records.binary_search_by_key(&(row as u16), |record| record.row).ok()?;
+        Some(&mut self.notes.records[at])
     }
 }
 

@@ -77,6 +77,30 @@ fn a_traced_turn_allocates_nothing() {
     assert!(rig.lane.tracer.matched >= TURNS as u64 && rig.lane.tracer.missed > 0, "a full ring was met too");
 }
 
+#[test]
+fn the_stages_of_a_pipeline_allocate_nothing() {
+    let mut rig = Rig::new(&[ABLE, PLAIN, ABLE, PLAIN]);
+    let (_worlds, (mut receiving, mut deciding, mut departing)) = rig.pipeline();
+    let traffic = traffic();
+    let mut turn = || {
+        for (port, offload, frame) in &traffic {
+            rig.send(*port, offload, frame);
+        }
+        let allocations = allocations(|| {
+            let received = receiving.turn(|burst, world, lane| {
+                world.ports.iter().flatten().for_each(|port| _ = port.receive(0, burst, lane, rig::BUDGET));
+            });
+            assert!(received && deciding.turn(0) && departing.turn());
+        });
+        rig.serve();
+        rig.assert_conservation();
+        (0..=4).for_each(|port| rig.drain(port, |_, _| {}));
+        allocations
+    };
+    (0..TURNS / 10).for_each(|_| _ = turn());
+    assert_eq!((0..TURNS).map(|_| turn()).sum::<u64>(), 0);
+}
+
 /// Of a thousand turns, after a hundred that nobody watches.
 fn allocations_of_turns(rig: &mut Rig) -> u64 {
     let traffic = traffic();

@@ -19,6 +19,19 @@ fn a_reader_sees_the_newest_value_from_its_next_turn_on() {
 }
 
 #[test]
+fn a_reader_holds_what_its_turn_returned_until_it_is_offline() {
+    let mut publisher = Publisher::new(1);
+    let mut reader = publisher.reader();
+    assert_eq!(reader.held(), None);
+    reader.turn();
+    publisher.publish(2);
+    assert_eq!(reader.held(), Some(&1));
+    assert_eq!((*reader.turn(), reader.held().copied()), (2, Some(2)));
+    reader.offline();
+    assert_eq!(reader.held(), None);
+}
+
+#[test]
 fn a_version_is_in_force_once_every_reader_has_turned_or_is_offline() {
     let mut publisher = Publisher::new(1);
     let (mut one, mut other) = (publisher.reader(), publisher.reader());

@@ -1,4 +1,4 @@
-//! A wire in memory: two bounded queues of frames, one for each direction.
+//! A wire in memory: two bounded queues of frames, one for each direction; or an endless one, for benches.
 //!
 //! Frames carry a virtio header like those of a TAP. Buffers go round: whoever takes a frame gives its buffer back, so a
 //! turn over memory ports allocates nothing.
@@ -9,6 +9,7 @@
 //!     receive <----  [ from the switch    ]  <---- write
 //! ```
 
+use std::hint::black_box;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
@@ -22,7 +23,14 @@ struct MemoryFrame {
 }
 
 /// The switch's end.
-pub struct MemoryPort(Arc<Queues>);
+pub struct MemoryPort(Far);
+
+/// What is behind it.
+enum Far {
+    Wire(Arc<Queues>),
+    /// There is always this frame, and whatever is written is read and forgotten.
+    Endless(MemoryFrame),
+}
 
 /// The other end: a test host, a load generator.
 pub struct Wire(Arc<Queues>);
@@ -43,7 +51,7 @@ impl Wire {
             let _ = queues.free.push(MemoryFrame { bytes, length: 0 });
         }
         let queues = Arc::new(queues);
-        (MemoryPort(Arc::clone(&queues)), Wire(queues))
+        (MemoryPort(Far::Wire(Arc::clone(&queues))), Wire(queues))
     }
 
     /// Puts a frame on the wire towards the switch, with any virtio header; false when the wire is full or the frame
@@ -64,17 +72,40 @@ impl Wire {
 }
 
 impl MemoryPort {
+    /// A port with an endless wire: it gives `frame` as often as it is asked, and takes everything.
+    pub fn endless(header: &[u8; VNET_HEADER_LEN], frame: &[u8]) -> MemoryPort {
+        let bytes = [header, frame].concat().into_boxed_slice();
+        MemoryPort(Far::Endless(MemoryFrame { length: bytes.len(), bytes }))
+    }
+
     pub(super) fn receive(&self, slots: &mut Slots, head: u32, tail: u32) -> Option<usize> {
-        let frame = self.0.towards.pop()?;
-        let length = frame.length - VNET_HEADER_LEN;
-        slots.landing(tail)[..frame.length].copy_from_slice(&frame.bytes[..frame.length]);
-        slots.take_in(head, tail, length);
-        let _ = self.0.free.push(frame);
-        Some(length)
+        let mut land = |frame: &MemoryFrame| {
+            let length = frame.length - VNET_HEADER_LEN;
+            slots.landing(tail)[..frame.length].copy_from_slice(&frame.bytes[..frame.length]);
+            slots.take_in(head, tail, length);
+            length
+        };
+        match &self.0 {
+            Far::Endless(frame) => Some(land(frame)),
+            Far::Wire(queues) => {
+                let frame = queues.towards.pop()?;
+                let length = land(&frame);
+                let _ = queues.free.push(frame);
+                Some(length)
+            }
+        }
     }
 
     pub(super) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<()> {
-        self.0.put(&self.0.from, slices)
+        match &self.0 {
+            Far::Endless(_) => {
+                // One byte of each cache line, as a copy would fetch it.
+                let read = slices.iter().flat_map(|slice| slice.iter().step_by(64)).fold(0, |sum, byte| sum ^ byte);
+                black_box(read);
+                Ok(())
+            }
+            Far::Wire(queues) => queues.put(&queues.from, slices),
+        }
     }
 }
 

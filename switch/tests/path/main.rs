@@ -9,6 +9,7 @@ mod form;
 mod forward;
 mod frames;
 mod limits;
+mod pipeline;
 mod random;
 mod returns;
 mod rig;

@@ -13,10 +13,12 @@ use podswitch::config::Node;
 use podswitch::engine::slow_side::SlowSide;
 use podswitch::lane::{Lane, SlowEnds};
 use podswitch::path;
+use podswitch::pipeline::{self, Deciding, Departing, Receiving};
 use podswitch::port::{Abilities, Budget, Count, Link, Port, PortCounters, Wire};
 use podswitch::returns::{RETURNS, Returns};
 use podswitch::tracer::{Record, Trace};
 use podswitch::world::{World, fixed_routes, hop_of};
+use ring::Publisher;
 use route_table::{NextHop, RouteTable};
 
 use crate::frames::{ACK, Packet, Tcp, Transport};
@@ -126,6 +128,14 @@ impl Rig {
         self.lane.now_seconds = now_seconds;
     }
 
+    /// Has the stages of a pipeline carry what follows, in the worlds of a publisher; the rig's own turns carry nothing more.
+    pub(crate) fn pipeline(&mut self) -> (Publisher<World>, (Receiving, Deciding, Departing)) {
+        let mut worlds = Publisher::new(self.world.clone());
+        let (stages, ends) = pipeline::pipeline(Arc::clone(&self.lane.returns), || worlds.reader());
+        self.ends = ends;
+        (worlds, stages)
+    }
+
     /// Adds or changes a route.
     pub(crate) fn route(&mut self, prefix: &str, hop: NextHop) {
         self.routes.insert(prefix.parse().unwrap(), hop).unwrap();
@@ -137,7 +147,7 @@ impl Rig {
     }
 
     /// The same with any virtio header; false when the wire is full.
-    pub(crate) fn send_raw(&mut self, port: u16, header: &[u8; VNET_HEADER_LEN], frame: &[u8]) -> bool {
+    pub(crate) fn send_raw(&self, port: u16, header: &[u8; VNET_HEADER_LEN], frame: &[u8]) -> bool {
         self.wires[usize::from(port)].send(header, frame)
     }
 
@@ -270,4 +280,4 @@ pub(crate) fn port(number: u16, station: Station) -> (Port, Wire) {
 /// Frames under way on one wire.
 pub(crate) const WIRE_FRAMES: usize = 512;
 /// What a port may give per turn.
-const BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
+pub(crate) const BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
