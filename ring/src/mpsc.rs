@@ -19,9 +19,10 @@
 //! - `head` is stored with Release after the cells are read and loaded with Acquire before they are reserved again: no
 //!   item is overwritten while it is being read.
 //! - `tail` moves by relaxed compare-and-swap, because it carries no items: it only makes reservations disjoint.
-//! - `tail` is loaded after `head`, so it is never behind it: whatever `head` has passed was marked after its
-//!   reservation, and mark and `head` carry that to the loading thread. It may be ahead of `head` by more than the
-//!   capacity, if others have seen a newer `head`; that reads as full and costs a look across.
+//! - A producer that looks across loads `tail` first (Acquire) and then `head`. If that leaves no room, there was none when
+//!   `tail` was loaded, for `head` was no further then; so a ring never reads as full that was not, however long the thread is
+//!   kept between the two. If `head` has passed `tail` meanwhile, others were faster, and it looks again. A `tail` from
+//!   elsewhere may be ahead of the `head` seen before by more than the capacity; that reads as full and costs a look across.
 //! - `producers` is counted down with Release and loaded with Acquire: a consumer that sees none sees all they pushed.
 //!   `consumer_gone` is relaxed, because a consumer that goes leaves nothing to be seen.
 //!
@@ -108,8 +109,11 @@ impl<T> Producer<T> {
         loop {
             let mut free = self.free(tail);
             if free < wanted {
+                tail = self.shared.tail.load(Ordering::Acquire);
                 self.head_seen = self.shared.head.load(Ordering::Acquire);
-                tail = self.shared.tail.load(Ordering::Relaxed);
+                if tail.wrapping_sub(self.head_seen).cast_signed() < 0 {
+                    continue;
+                }
                 free = self.free(tail);
             }
             let count = wanted.min(free);

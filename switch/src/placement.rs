@@ -157,7 +157,7 @@ pub struct Peer {
     /// Its CPU.
     pub cpu: u16,
     /// Banks for it.
-    pub inbox: mpsc::Producer<Box<Bank>>,
+    pub inbox: mpsc::Producer<Bank>,
     /// Wakes it.
     pub bell: Arc<Bell>,
     /// Its state.
@@ -182,7 +182,7 @@ impl Bell {
 
 impl Peer {
     /// Gives it a bank.
-    pub fn give(&mut self, bank: Box<Bank>) {
+    pub fn give(&mut self, bank: Bank) {
         let refused = self.inbox.push(bank);
         assert!(refused.is_ok(), "an inbox has room for all banks there are");
         // A failed wake-up is made up for by the next frame of a watched port; writing to an eventfd fails for no reason

@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use control::{InterfaceName, Mtu};
 use host::{
-    Address, Error, Family, Link, LinkChange, Namespace, Neighbor, Netlink, Route, RouteKind, Scope, Sysctl, Tap, TapOptions,
+    Address, Error, Family, Link, LinkChange, Namespace, Neighbor, Netlink, Route, RouteKind, Scope, Sysctl, Tap,
+    TapOptions,
 };
 use ipnet::IpNet;
 use packet::{Mac, Prefix};

@@ -53,8 +53,8 @@ pub struct Worker {
     burst: Box<Burst>,
     world: Reader<World>,
     /// Those it owns; its own first, while that is here.
-    banks: Vec<Box<Bank>>,
-    inbox: mpsc::Consumer<Box<Bank>>,
+    banks: Vec<Bank>,
+    inbox: mpsc::Consumer<Bank>,
     /// The other workers, by their numbers.
     peers: Vec<Peer>,
     /// To sleep on while its own bank is away.
@@ -112,7 +112,7 @@ impl Worker {
         (returns, slow_waker): (&Arc<Returns>, &Arc<Waker>),
     ) -> io::Result<(Worker, WorkerEnds, Peer)> {
         let (lane, slow) = Lane::new(number, Arc::clone(returns));
-        let (bank, rest) = (Box::new(Bank::new(number, cpu)?), Poll::new()?);
+        let (bank, rest) = (Bank::new(number, cpu)?, Poll::new()?);
         let (give, inbox) = mpsc::ring(crew.cpus.len().next_power_of_two());
         let (tallies, standing) = (Arc::new(Tallies::default()), Arc::new(Standing::default()));
         let bell = Arc::new(Bell { at_bank: bank.waker()?, at_rest: Waker::new(rest.registry(), bank::WAKE)? });
@@ -272,8 +272,12 @@ impl Worker {
         self.world.offline();
         self.tallies.set(Tally::Asleep, 1);
         let slept = match &mut self.banks[..] {
-            [own] if own.home == self.lane.number => own.look(events, if watched { None } else { Some(Duration::ZERO) }),
-            banks => bank::wait_for_any(&mut self.rest, banks, events, if watched { GUEST_REST } else { Duration::ZERO }),
+            [own] if own.home == self.lane.number => {
+                own.look(events, if watched { None } else { Some(Duration::ZERO) })
+            }
+            banks => {
+                bank::wait_for_any(&mut self.rest, banks, events, if watched { GUEST_REST } else { Duration::ZERO })
+            }
         };
         self.tallies.set(Tally::Asleep, 0);
         self.read_clock();
