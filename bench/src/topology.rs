@@ -88,7 +88,7 @@ impl Pod {
         }
     }
 
-    /// A pod that is joined to nothing yet; its addresses are the `number`-th of [`RANGES`], the first usable one 2.
+    /// A pod that is joined to nothing yet; its addresses are the `number`-th of 10.244.0.0/20 and fd00:10:244::/64.
     pub fn new(number: u16) -> Result<Self> {
         let namespace = TemporaryNamespace::new("bench-pod")?;
         let [high, low] = number.to_be_bytes();
@@ -171,7 +171,7 @@ enum Between {
 
 /// Where the addresses of pods are from.
 const RANGES: [&str; 2] = ["10.244.0.0/20", "fd00:10:244::/64"];
-/// The most pods a bench attaches to one switch, well below what [`RANGES`] hold.
+/// The most pods a bench attaches to one switch, within what their ranges hold.
 pub const PODS_MAX: u16 = 4000;
 
 /// A program of this project: beside this one, or beside the folder of cargo's test binaries.
