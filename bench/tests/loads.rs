@@ -24,7 +24,6 @@ fn loads_over_kernel_routing_measure_something_sane() {
             let stream = tcp::stream(pair, connections, BRIEF).unwrap();
             assert!((0.01..1000.0).contains(&stream.gbps), "{stream:?}");
             assert!(stream.cpu_s_per_gb.is_finite(), "{stream:?}");
-            assert_eq!(stream.reordered, 0, "{stream:?}");
         }
         for flows in [1, 64] {
             let flood = udp::flood(pair, flows, BRIEF).unwrap();

@@ -87,11 +87,12 @@ fn no_frame_is_lost_repeated_or_overtaken_however_often_a_bank_changes_hands() {
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
     let crew = Crew::of(WORKERS, Waiting::Spin);
-    let workers = workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap();
+    let mut workers = workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap();
+    // A wire has one queue, which is the first bank's.
+    (0..3).for_each(|port| workers[0].0.activate(port));
     let (given, ended) = (AtomicU64::new(0), AtomicBool::new(false));
     let (sent, received) = thread::scope(|scope| {
         for (mut worker, _ends) in workers {
-            (0..3).for_each(|port| worker.activate(port));
             let (given, ended) = (&given, &ended);
             scope.spawn(move || {
                 while !ended.load(Ordering::Relaxed) {
