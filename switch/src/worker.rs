@@ -64,6 +64,8 @@ pub struct Worker {
     steered: bool,
     urgency: Urgency,
     started: Instant,
+    /// The clock, as read after the last sleep or look for events.
+    now: Instant,
     tallies: Arc<Tallies>,
     standing: Arc<Standing>,
     slow_waker: Arc<Waker>,
@@ -111,6 +113,7 @@ impl Worker {
         world: Reader<World>,
         (returns, slow_waker): (&Arc<Returns>, &Arc<Waker>),
     ) -> io::Result<(Worker, WorkerEnds, Peer)> {
+        let now = Instant::now();
         let (lane, slow) = Lane::new(number, Arc::clone(returns));
         let (bank, rest) = (Bank::new(number, cpu)?, Poll::new()?);
         let (give, inbox) = mpsc::ring(crew.cpus.len().next_power_of_two());
@@ -139,7 +142,8 @@ impl Worker {
             waiting: crew.waiting,
             steered: crew.steered,
             urgency: Urgency::default(),
-            started: Instant::now(),
+            started: now,
+            now,
             tallies,
             standing,
             slow_waker: Arc::clone(slow_waker),
@@ -158,7 +162,7 @@ impl Worker {
                 idle_since = None;
                 self.place();
             }
-            if (!carried || self.is_settled()) && self.may_sleep(*idle_since.get_or_insert_with(Instant::now)) {
+            if (!carried || self.is_settled()) && self.may_sleep(&mut idle_since) {
                 self.sleep(&mut events)?;
                 idle_since = None;
             }
@@ -220,7 +224,7 @@ impl Worker {
         if self.peers.is_empty() {
             return;
         }
-        let (world, now) = (self.world.turn(), Instant::now());
+        let (world, now) = (self.world.turn(), self.now);
         let mut at = 0;
         while let Some(bank) = self.banks.get_mut(at) {
             let (home, weather) = (bank.home, bank.heat.judge(world, now));
@@ -304,7 +308,8 @@ impl Worker {
     }
 
     fn read_clock(&mut self) {
-        self.lane.now_seconds = self.started.elapsed().as_secs() as u32;
+        self.now = Instant::now();
+        self.lane.now_seconds = self.now.saturating_duration_since(self.started).as_secs() as u32;
     }
 
     /// Tells the others how much it has to do beside its own bank.
@@ -332,11 +337,12 @@ impl Worker {
         matches!(&self.banks[..], [own] if own.home == self.lane.number && own.is_settled())
     }
 
-    fn may_sleep(&self, idle_since: Instant) -> bool {
+    fn may_sleep(&self, idle_since: &mut Option<Instant>) -> bool {
         match self.waiting {
             Waiting::Adaptive(spin_max) => {
                 let at_home = self.steered && self.standing.is_at_rest();
-                at_home || self.standing.is_crowded() || idle_since.elapsed() >= spin_max
+                let mut idle = || idle_since.get_or_insert_with(Instant::now).elapsed();
+                at_home || self.standing.is_crowded() || idle() >= spin_max
             }
             Waiting::Spin => false,
             Waiting::Sleep => true,

@@ -18,7 +18,11 @@ use crate::returns::Flow;
 use crate::world::{HOST, Hop, World};
 
 pub(super) fn route(burst: &mut Burst, world: &World, lane: &mut Lane) {
-    longest_prefix_match(burst, world, lane);
+    // Scratch memory for a whole burst costs more to clear than a packet that comes alone costs to route.
+    match burst.len {
+        ..=SMALL_BURST => longest_prefix_match::<SMALL_BURST>(burst, world, lane),
+        _ => longest_prefix_match::<BURST>(burst, world, lane),
+    }
     if lane.returns.is_used() {
         follow_returns(burst, world, lane);
     }
@@ -39,9 +43,10 @@ pub(super) fn route(burst: &mut Burst, world: &World, lane: &mut Lane) {
     leave_returns(burst, world, lane);
 }
 
-fn longest_prefix_match(burst: &mut Burst, world: &World, lane: &Lane) {
-    let (mut to_v4, mut rows_v4, mut count_v4) = ([0; BURST], [0u16; BURST], 0);
-    let (mut to_v6, mut rows_v6, mut count_v6) = ([0; BURST], [0u16; BURST], 0);
+/// Of a burst of at most `N` packets.
+fn longest_prefix_match<const N: usize>(burst: &mut Burst, world: &World, lane: &Lane) {
+    let (mut to_v4, mut rows_v4, mut count_v4) = ([0; N], [0u16; N], 0);
+    let (mut to_v6, mut rows_v6, mut count_v6) = ([0; N], [0u16; N], 0);
     for row in 0..burst.len {
         if !burst.exit[row].is_none() {
             continue;
@@ -55,7 +60,7 @@ fn longest_prefix_match(burst: &mut Burst, world: &World, lane: &Lane) {
             count_v6 += 1;
         }
     }
-    let mut hops = [NextHop::NONE; BURST];
+    let mut hops = [NextHop::NONE; N];
     world.fib.lookup4_burst(&to_v4[..count_v4], &mut hops[..count_v4]);
     for (&row, hop) in rows_v4[..count_v4].iter().zip(&hops) {
         burst.adjacency[usize::from(row)] = hop.0;
@@ -98,3 +103,6 @@ fn leave_returns(burst: &Burst, world: &World, lane: &mut Lane) {
         }
     }
 }
+
+/// Most bursts have fewer packets.
+const SMALL_BURST: usize = 8;
