@@ -47,8 +47,11 @@ pub struct Bank {
     attention: Vec<Attention>,
     /// Of this turn: port, and whether its queue counts as emptied.
     served: Vec<(u16, bool)>,
-    /// Nothing was left in any queue in the last turn, epoll tells of all that comes, and all was sent on the home CPU.
-    settled: bool,
+    /// Nothing was left in any queue in the last turn, and epoll tells of all that comes.
+    emptied: bool,
+    /// All that came last was sent on the home CPU.
+    sent_at_home: bool,
+    /// The home worker's CPU.
     cpu: u16,
     /// Work done since events were asked for.
     unlooked: u32,
@@ -76,7 +79,8 @@ impl Bank {
             active: VecDeque::with_capacity(PORTS_MAX),
             attention: vec![Attention::default(); PORTS_MAX],
             served: Vec::with_capacity(PORTS_MAX),
-            settled: false,
+            emptied: false,
+            sent_at_home: false,
             cpu,
             unlooked: 0,
         })
@@ -97,10 +101,15 @@ impl Bank {
         self.active.len()
     }
 
+    /// True when all that came last was sent on the CPU of the home worker, which must sleep for more to come.
+    pub fn was_sent_at_home(&self) -> bool {
+        self.sent_at_home
+    }
+
     /// True when the last turn left nothing to do but to wait for an event. Frames sent on another CPU are of flows that wait
     /// for empty turns to come over to it, so these are made.
     pub fn is_settled(&self) -> bool {
-        self.settled
+        self.emptied && self.sent_at_home
     }
 
     /// Makes a port active, as its event would; for ports without a descriptor.
@@ -114,8 +123,8 @@ impl Bank {
 
     /// Receives from the active ports, at most `frames_max` frames each. Every turn is ended by [`Bank::departed`].
     pub fn receive(&mut self, burst: &mut Burst, (world, lane): (&World, &mut Lane), frames_max: usize) {
-        let (first, mut kept, mut unread) = (burst.len, 0, None);
-        self.settled = true;
+        let (first, mut kept, mut unread, mut away) = (burst.len, 0, None, false);
+        self.emptied = true;
         for _ in 0..self.active.len() {
             let Some(number) = self.active.pop_front() else { break };
             let attention = &mut self.attention[usize::from(number)];
@@ -132,16 +141,17 @@ impl Bank {
             // frame's entry.
             let counts = found || attention.empty.is_multiple_of(EMPTY_TURNS_MAX / 2);
             self.served.push((number, counts && received == Received::Drained));
-            self.settled &= received == Received::Drained && port.was_sent_on(self.cpu, self.home);
+            self.emptied &= received == Received::Drained;
             if !found && received == Received::More {
                 // The turn was full before it came to this port: frames may wait, and no event would tell of them.
                 unread.get_or_insert(kept);
             } else if !attention.stays_active(found, (port, self.home), self.poll.registry()) {
                 continue;
             }
-            self.settled &= !attention.unwatched;
+            self.emptied &= !attention.unwatched;
             if found {
                 self.heat.note(port);
+                away |= port.sender_cpu(self.home) != Some(self.cpu);
             }
             self.active.push_back(number);
             kept += 1;
@@ -149,6 +159,9 @@ impl Bank {
         // Whoever was not come to is first the next time.
         if !self.active.is_empty() {
             self.active.rotate_left(unread.unwrap_or(1) % self.active.len());
+        }
+        if burst.len > first {
+            self.sent_at_home = !away;
         }
         self.unlooked += WORK_PER_TURN + work(burst, first);
     }

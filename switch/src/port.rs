@@ -296,11 +296,10 @@ impl Port {
         }
     }
 
-    /// False when the last frame of a queue was sent on another CPU than `cpu`, as far as known.
+    /// The CPU that sent the last frame of a queue, where that is known.
     #[inline]
-    pub fn was_sent_on(&self, cpu: u16, queue: u16) -> bool {
-        let sender = self.steering.as_ref().and_then(|steering| steering.sender_cpu(queue));
-        sender.is_none_or(|sender| sender == cpu)
+    pub fn sender_cpu(&self, queue: u16) -> Option<u16> {
+        self.steering.as_ref()?.sender_cpu(queue)
     }
 
     /// Writes one frame given in slices, by any of the port's queues; the first starts with a virtio header.

@@ -5,8 +5,8 @@
 //! served elsewhere ([`crate::placement`]). At rest it owns its own bank and no other.
 //!
 //! With nothing to carry a worker polls for a while if it has a reason to: a guest, whose sender is on another CPU, or frames
-//! that are not steered to the CPU that sent them. Otherwise who sends next is on this very CPU and needs it; so the worker
-//! goes offline and sleeps. Before it sleeps it sends its guests home.
+//! that were not sent on its own. Otherwise who sends next is on this very CPU and needs it; so the worker goes offline and
+//! sleeps. Guests that have nothing for longer go home.
 //!
 //! Fairness: a port gives at most `PORT_BUDGET` per turn, and less where others are active, so that who speaks seldom waits
 //! for a short turn only. For the same reason events are asked for after so much work at the latest, also while ports keep
@@ -61,7 +61,6 @@ pub struct Worker {
     rest: Poll,
     cpu: u16,
     waiting: Waiting,
-    steered: bool,
     urgency: Urgency,
     started: Instant,
     /// The clock, as read after the last sleep or look for events.
@@ -140,7 +139,6 @@ impl Worker {
             rest,
             cpu,
             waiting: crew.waiting,
-            steered: crew.steered,
             urgency: Urgency::default(),
             started: now,
             now,
@@ -234,7 +232,7 @@ impl Worker {
                     let home = self.peers.iter_mut().find(|peer| peer.number == home);
                     home.filter(|home| weather == Weather::Cold || self.standing.is_worse_than(&home.standing))
                 }
-                Some(Weather::Hot) => placement::choose(&mut self.peers, (home, self.cpu)),
+                Some(Weather::Hot) if bank.was_sent_at_home() => placement::choose(&mut self.peers, (home, self.cpu)),
                 Some(_) => None,
             };
             match to {
@@ -340,7 +338,8 @@ impl Worker {
     fn may_sleep(&self, idle_since: &mut Option<Instant>) -> bool {
         match self.waiting {
             Waiting::Adaptive(spin_max) => {
-                let at_home = self.steered && self.standing.is_at_rest();
+                let own = self.banks.first().is_none_or(|own| own.was_sent_at_home());
+                let at_home = own && self.standing.is_at_rest();
                 let mut idle = || idle_since.get_or_insert_with(Instant::now).elapsed();
                 at_home || self.standing.is_crowded() || idle() >= spin_max
             }
