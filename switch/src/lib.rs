@@ -1,7 +1,8 @@
 //! The switch engine as a library, and the thin `podswitch` binary.
 //!
-//! Reading order: [`path`] is the product, stage by stage; [`worker`] turns it; [`world`] is what it reads; [`engine`]
-//! changes that as [`state`] asks; [`wire`] and [`port`] are where it meets the kernel.
+//! Reading order: [`path`] is the product, stage by stage; [`worker`] turns it, over the queues of its [`bank`], which
+//! [`placement`] may give to another; [`world`] is what it reads; [`engine`] changes that as [`state`] asks; [`wire`] and
+//! [`port`] are where it meets the kernel.
 
 #![forbid(unsafe_code)]
 
