@@ -31,24 +31,20 @@ impl Crew {
     /// # Errors
     /// What the kernel says of the CPUs this process may use.
     pub fn new(config: &Config) -> io::Result<Crew> {
-        let cpus = match (&config.worker_cpus[..], config.poll) {
-            ([], Poll::Spin) => allowed_cpus()?.split_off(allowed_cpus()?.len() - 1),
-            ([], _) => allowed_cpus()?,
-            (given, _) => given.to_vec(),
-        };
+        let mut cpus = if config.worker_cpus.is_empty() { allowed_cpus()? } else { config.worker_cpus.clone() };
+        if config.worker_cpus.is_empty() && config.poll == Poll::Spin {
+            cpus.drain(..cpus.len() - 1);
+        }
         let waiting = match config.poll {
             Poll::Adaptive => Waiting::Adaptive(config.spin),
             Poll::Spin => Waiting::Spin,
             Poll::Sleep => Waiting::Sleep,
         };
         let mut crew = Crew { cpus, waiting, steered: false };
-        crew.steered = crew.steering().inspect_err(|error| tracing::info!("queues are not steered: {error}")).is_ok();
+        // One queue needs no choice.
+        crew.steered = crew.queues() > 1
+            && crew.steering().inspect_err(|error| tracing::info!("queues are not steered: {error}")).is_ok();
         Ok(crew)
-    }
-
-    /// One that this many workers on CPU 0 make up, for tests.
-    pub fn of(workers: u16, waiting: Waiting) -> Crew {
-        Crew { cpus: vec![0; workers.into()], waiting, steered: false }
     }
 
     /// How many queues a port has.

@@ -220,3 +220,6 @@ const COLD_RATE: u128 = 10;
 const COLD_WINDOWS: u8 = 20;
 /// Ports looked at in one window.
 const PORTS_SEEN: usize = 32;
+
+#[cfg(test)]
+mod tests;

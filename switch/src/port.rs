@@ -302,11 +302,15 @@ impl Port {
         self.steering.as_ref()?.sender_cpu(queue)
     }
 
-    /// Writes one frame given in slices, by any of the port's queues; the first starts with a virtio header.
+    /// Writes one frame given in slices, by this queue if the port has it; the first slice starts with a virtio header.
     #[inline]
     pub fn write(&self, queue: u16, slices: &[IoSlice<'_>]) -> io::Result<()> {
         match &self.link {
-            Link::Tap(tap) => tap::write_frame(&tap.queues()[usize::from(queue) % tap.queues().len()], slices),
+            Link::Tap(tap) => {
+                // An interface of an earlier switch may have fewer queues than there are workers.
+                let queues = tap.queues();
+                tap::write_frame(queues.get(usize::from(queue)).unwrap_or(&queues[0]), slices)
+            }
             Link::Memory(memory) => memory.write(slices),
         }
     }

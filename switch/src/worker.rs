@@ -14,7 +14,7 @@
 
 mod tallies;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub struct Worker {
     lane: Lane,
     burst: Box<Burst>,
     world: Reader<World>,
-    /// Those it owns; its own first, while that is here.
+    /// Those it owns.
     banks: Vec<Bank>,
     inbox: mpsc::Consumer<Bank>,
     /// The other workers, by their numbers.
@@ -72,8 +72,6 @@ pub struct Worker {
 
 /// What the control thread keeps of a worker.
 pub struct WorkerEnds {
-    /// Its CPU.
-    pub cpu: u16,
     /// The slow path's mailboxes.
     pub slow: SlowEnds,
     /// To watch queues of its bank under their port's number.
@@ -119,7 +117,6 @@ impl Worker {
         let (tallies, standing) = (Arc::new(Tallies::default()), Arc::new(Standing::default()));
         let bell = Arc::new(Bell { at_bank: bank.waker()?, at_rest: Waker::new(rest.registry(), bank::WAKE)? });
         let ends = WorkerEnds {
-            cpu,
             slow,
             registry: bank.registry()?,
             bell: Arc::clone(&bell),
@@ -213,7 +210,7 @@ impl Worker {
         while let Some(mut bank) = self.inbox.pop() {
             bank.heat.forget();
             self.banks.push(bank);
-            self.tell_load();
+            self.standing.set_load(load(&self.banks, self.lane.number));
         }
     }
 
@@ -239,11 +236,11 @@ impl Worker {
                 Some(peer) => {
                     self.tallies.add(Tally::Handovers, 1);
                     peer.give(self.banks.remove(at));
+                    self.standing.set_load(load(&self.banks, self.lane.number));
                 }
                 None => at += 1,
             }
         }
-        self.tell_load();
     }
 
     /// Gives each of its banks to the next worker, and says how many those were.
@@ -261,7 +258,7 @@ impl Worker {
             self.tallies.add(Tally::Handovers, 1);
             home.expect("every bank has a home among the workers").give(guest);
         }
-        self.tell_load();
+        self.standing.set_load(load(&self.banks, self.lane.number));
     }
 
     /// Watches all ports of its banks, goes offline and sleeps until one has a frame or it is woken. Guests that have nothing
@@ -310,13 +307,6 @@ impl Worker {
         self.lane.now_seconds = self.now.saturating_duration_since(self.started).as_secs() as u32;
     }
 
-    /// Tells the others how much it has to do beside its own bank.
-    fn tell_load(&self) {
-        let guests = self.banks.iter().filter(|bank| bank.home != self.lane.number).count();
-        let away = self.banks.len() == guests;
-        self.standing.set_load(guests as u64 + u64::from(away));
-    }
-
     fn report(&mut self) {
         if self.lane.take_punted() {
             // A failed wake-up loses nothing: the slow path also looks by itself.
@@ -347,6 +337,13 @@ impl Worker {
             Waiting::Sleep => true,
         }
     }
+}
+
+/// How much worker `number` has to do beside its own bank: its guests, and 1 if its own is away.
+fn load(banks: &[Bank], number: u16) -> u64 {
+    let guests = banks.iter().filter(|bank| bank.home != number).count();
+    let away = banks.len() == guests;
+    guests as u64 + u64::from(away)
 }
 
 /// A guest goes home that has had nothing for so long.

@@ -12,7 +12,7 @@ use crate::bank::ROOM_FOR_ANSWERS;
 use crate::port::{Abilities, Count, Link, Port, PortCounters, Wire};
 use crate::world::hop_of;
 
-fn port(number: u16, workers: usize) -> (Port, Wire) {
+pub(crate) fn port(number: u16, workers: usize) -> (Port, Wire) {
     let (end, wire) = Wire::new(256);
     let port = Port {
         number,
@@ -47,7 +47,7 @@ fn flood(count: u16) {
     let mut worlds = Publisher::new(world);
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-    let crew = Crew::of(1, Waiting::Spin);
+    let crew = Crew { cpus: vec![0], waiting: Waiting::Spin, steered: false };
     let (mut worker, _ends) =
         workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap().pop().unwrap();
     (0..count).for_each(|number| worker.activate(number));
@@ -86,7 +86,7 @@ fn no_frame_is_lost_repeated_or_overtaken_however_often_a_bank_changes_hands() {
     let mut worlds = Publisher::new(world.unwrap());
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-    let crew = Crew::of(WORKERS, Waiting::Spin);
+    let crew = Crew { cpus: vec![0; WORKERS.into()], waiting: Waiting::Spin, steered: false };
     let mut workers = workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap();
     // A wire has one queue, which is the first bank's.
     (0..3).for_each(|port| workers[0].0.activate(port));

@@ -29,3 +29,4 @@ mod survival;
 mod trace;
 mod traffic;
 mod unprivileged;
+mod workers;
