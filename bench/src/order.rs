@@ -169,7 +169,8 @@ impl Setting {
         let flat_out = Sending { moves_per_second: self.moves_per_second, ..Sending::flat_out(self.flows) };
         let pps_max = match self.rate {
             Rate::FlatOut => None,
-            Rate::Half => Some(udp::send_as(pair, flat_out, window)?.delivered_pps as u64 / 2),
+            // A path that was held up just then is not taken for one that carries next to nothing.
+            Rate::Half => Some((udp::send_as(pair, flat_out, window)?.delivered_pps as u64 / 2).max(PPS_MIN)),
         };
         let sending = Sending { pps_max, ..flat_out };
         let mut outcome = Outcome { setting: self, sent: 0, delivered: 0, lost: 0, late: 0, repeated: 0 };
@@ -202,6 +203,8 @@ fn settings(case: Case, rates: &[Rate]) -> Vec<(Case, Setting)> {
     settings
 }
 
+/// No setting sends fewer a second.
+const PPS_MIN: u64 = 50_000;
 /// A setting is given up after as many stretches as it would take at so many datagrams each.
 const DELIVERED_MIN: u64 = 50_000;
 

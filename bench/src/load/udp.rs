@@ -17,6 +17,7 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -93,9 +94,15 @@ pub fn send_as(pair: Pair<'_>, sending: Sending, window: Window) -> Result<Flood
         std::iter::repeat_with(open).take(flows).collect()
     })?;
     let (period, cpus) = (window.start(), &cpus[..]);
+    // Says by its end that no more is sent.
+    let (sends, ended) = mpsc::channel::<()>();
     thread::scope(|scope| {
-        let receiving = scope.spawn(move || pair.pin_receiver().and_then(|()| receive(&receiver, flows, period)));
-        let sender = scope.spawn(move || pair.pin_sender().and_then(|()| send(&senders, (sending, cpus), period)));
+        let receiving =
+            scope.spawn(move || pair.pin_receiver().and_then(|()| receive((&receiver, flows), period, &ended)));
+        let sender = scope.spawn(move || {
+            let _sends = sends;
+            pair.pin_sender().and_then(|()| send(&senders, (sending, cpus), period))
+        });
         let sent = sender.join().expect("a sender does not panic")?;
         let (tally, counted) = receiving.join().expect("a receiver does not panic")?;
         Ok(Flood {
@@ -180,8 +187,9 @@ fn payload(flow: u32, sequence: u64) -> [u8; PAYLOAD] {
     payload
 }
 
-/// The tally of the whole run, and how many of it fell into the counted window.
-fn receive(socket: &UdpSocket, flows: usize, period: Period) -> Result<(Tally, u64)> {
+/// The tally of the whole run, and how many of it fell into the counted window. A sender that was kept from its CPU may go on
+/// after the period: what counts is that it has ended, and a silence after that.
+fn receive((socket, flows): (&UdpSocket, usize), period: Period, ended: &Receiver<()>) -> Result<(Tally, u64)> {
     let mut tally = Tally::new(flows);
     let mut before = 0;
     let mut until_close = 0;
@@ -204,7 +212,9 @@ fn receive(socket: &UdpSocket, flows: usize, period: Period) -> Result<(Tally, u
             before = tally.delivered;
         } else if !period.is_over(now) {
             until_close = tally.delivered;
-        } else if received == 0 || now > period.closes + PATIENCE {
+        } else if (received == 0 && ended.try_recv() == Err(TryRecvError::Disconnected))
+            || now > period.closes + PATIENCE
+        {
             break;
         }
     }
