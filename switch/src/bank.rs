@@ -207,23 +207,25 @@ impl Bank {
     }
 }
 
-/// Waits for an event of any of `banks`, or of `rest` itself, for at most `timeout`, and takes all there are.
+/// Waits for an event of any of `banks`, or of `rest` itself, for at most `timeout`, and takes all there are; false if none
+/// came.
 pub(crate) fn wait_for_any(
     rest: &mut Poll,
     banks: &mut [Bank],
     events: &mut Events,
     timeout: Duration,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     for bank in &*banks {
         rest.registry().register(&mut SourceFd(&bank.poll.as_raw_fd()), WAKE, Interest::READABLE)?;
     }
     // Without a guest nothing but a bell ends it.
     wait(rest, events, (!banks.is_empty()).then_some(timeout))?;
+    let came = !events.is_empty();
     for bank in banks {
         rest.registry().deregister(&mut SourceFd(&bank.poll.as_raw_fd()))?;
         bank.look(events, Some(Duration::ZERO))?;
     }
-    Ok(())
+    Ok(came)
 }
 
 /// Waits for events; an interrupt is none.
@@ -291,8 +293,8 @@ pub(crate) fn work(burst: &Burst, first: usize) -> u32 {
     (burst.len - first) as u32 + burst.length[first..burst.len].iter().sum::<u32>() / 4096
 }
 
-/// What a port may give per turn.
-pub(crate) const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 256 * 1024 };
+/// What a port may give per turn: one full super-frame, so that it is written while it is hot in cache.
+pub(crate) const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 60 * 1024 };
 /// Rows of a burst that are kept for the slow path's answers.
 pub(crate) const ROOM_FOR_ANSWERS: usize = 32;
 /// Events are asked for after so much work while ports are active.

@@ -270,20 +270,21 @@ impl Worker {
         self.tallies.add(Tally::Sleeps, 1);
         self.world.offline();
         self.tallies.set(Tally::Asleep, 1);
-        let slept = match &mut self.banks[..] {
+        let rested = match &mut self.banks[..] {
             [own] if own.home == self.lane.number => {
-                own.look(events, if watched { None } else { Some(Duration::ZERO) })
+                own.look(events, if watched { None } else { Some(Duration::ZERO) }).map(|()| false)
             }
             banks => {
                 bank::wait_for_any(&mut self.rest, banks, events, if watched { GUEST_REST } else { Duration::ZERO })
+                    .map(|came| watched && !came)
             }
         };
         self.tallies.set(Tally::Asleep, 0);
         self.read_clock();
-        if watched && self.banks.iter().all(|bank| bank.active() == 0) {
+        if rested? {
             self.send_guests_home();
         }
-        slept
+        Ok(())
     }
 
     /// Asks for events where that is due.

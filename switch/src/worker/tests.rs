@@ -66,6 +66,33 @@ fn flood(count: u16) {
     assert!(counts.iter().all(|&count| count > fair * 8 / 10), "{counts:?}");
 }
 
+/// What wakes a worker that has a guest says nothing about the guest.
+#[test]
+fn a_guest_goes_home_after_a_rest_and_not_for_a_bell() {
+    let (host, _wire) = port(0, 2);
+    let mut worlds = Publisher::new(World::new(host, RouteTable::new().reader()));
+    let poll = Poll::new().unwrap();
+    let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
+    let crew = Crew { cpus: vec![0; 2], waiting: Waiting::Sleep, steered: false };
+    let mut workers = workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap();
+    let bell = Arc::clone(&workers[1].1.bell);
+    let [(home, _), (away, _)] = &mut workers[..] else { unreachable!("two were made") };
+    let mut events = Events::with_capacity(8);
+    home.give_all_away();
+    away.take_in();
+    let homes = |worker: &Worker| worker.banks.iter().map(|bank| bank.home).collect::<Vec<_>>();
+    bell.ring().unwrap();
+    away.sleep(&mut events).unwrap();
+    assert_eq!(homes(away), [1, 0]);
+    let since = Instant::now();
+    while homes(away) != [1] {
+        away.sleep(&mut events).unwrap();
+    }
+    assert!(since.elapsed() >= GUEST_REST);
+    home.take_in();
+    assert_eq!(homes(home), [0]);
+}
+
 /// A bank goes from worker to worker after each of their turns, while frames come by one of its ports and leave by another.
 /// With `PODSWITCH_DEEP` a million times.
 #[test]
