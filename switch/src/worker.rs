@@ -172,7 +172,7 @@ impl Worker {
         let world = self.world.turn();
         let (burst, lane) = (&mut *self.burst, &mut self.lane);
         let began = self.tallies.begin_turn();
-        self.tallies.add(Tally::Sequence, 1);
+        self.tallies.add(Tally::Begun, 1);
         let in_company = self.banks.iter().map(|bank| bank.active()).sum::<usize>() > 1;
         let frames_max = if in_company { FRAMES_IN_COMPANY } else { PORT_BUDGET.frames };
         for bank in &mut self.banks {
@@ -190,9 +190,10 @@ impl Worker {
         for bank in &mut self.banks {
             bank.departed(world);
         }
-        self.tallies.add(Tally::Sequence, 1);
+        self.tallies.add(Tally::Ended, 1);
         if carries {
-            self.tallies.end_turn(received, began);
+            self.tallies.count_burst(received);
+            self.tallies.end_turn(began);
             self.report();
         }
         carries
@@ -311,13 +312,11 @@ impl Worker {
         if self.lane.take_punted() {
             // A failed wake-up loses nothing: the slow path also looks by itself.
             let _ = self.slow_waker.wake();
-            self.tallies.set(Tally::PuntsHighest, self.lane.punts_highest() as u64);
         }
+        self.tallies.take_over(&self.lane);
         let (small, big) = self.lane.slots.lowest_free();
         self.tallies.set(Tally::SmallSlotsHighest, (SMALL_SLOTS - small) as u64);
         self.tallies.set(Tally::BigSlotsHighest, (BIG_SLOTS - big) as u64);
-        self.tallies.set(Tally::Traced, self.lane.tracer.matched);
-        self.tallies.set(Tally::TracesMissed, self.lane.tracer.missed);
     }
 
     /// True when another turn would most likely find nothing.
