@@ -31,6 +31,7 @@ use crate::lane::{BIG_SLOTS, Lane, SMALL_SLOTS, SlowEnds};
 use crate::path;
 use crate::placement::{self, Bell, Peer, Standing, Weather};
 use crate::returns::Returns;
+use crate::thread::worker_thread;
 use crate::urgency::Urgency;
 use crate::world::World;
 
@@ -70,19 +71,26 @@ pub struct Worker {
     slow_waker: Arc<Waker>,
 }
 
-/// What the control thread keeps of a worker.
+/// What the control thread keeps of a worker, or of a thread of the pipeline.
 pub struct WorkerEnds {
+    /// What its thread is called.
+    pub thread: String,
     /// The slow path's mailboxes.
     pub slow: SlowEnds,
-    /// To watch queues of its bank under their port's number.
-    pub registry: Registry,
+    /// Small and big slots that a turn of it has.
+    pub slots: [usize; 2],
+    /// To watch queues of its bank under their port's number, if it has one.
+    pub registry: Option<Registry>,
     /// Wakes it.
-    pub bell: Arc<Bell>,
+    pub wake: Box<dyn Fn() -> io::Result<()> + Send>,
     /// Its counters.
     pub tallies: Arc<Tallies>,
     /// Its state, which tells it whether pods compute on its CPU.
     pub standing: Arc<Standing>,
 }
+
+/// What a thread does from its start to its end.
+pub type Life = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// The workers of a crew, which read worlds by `reader` and share return entries, and what the control thread keeps of each.
 /// The waker is rung after punts.
@@ -117,9 +125,14 @@ impl Worker {
         let (tallies, standing) = (Arc::new(Tallies::default()), Arc::new(Standing::default()));
         let bell = Arc::new(Bell { at_bank: bank.waker()?, at_rest: Waker::new(rest.registry(), bank::WAKE)? });
         let ends = WorkerEnds {
+            thread: worker_thread(number),
             slow,
-            registry: bank.registry()?,
-            bell: Arc::clone(&bell),
+            slots: [SMALL_SLOTS, BIG_SLOTS],
+            registry: Some(bank.registry()?),
+            wake: Box::new({
+                let bell = Arc::clone(&bell);
+                move || bell.ring()
+            }),
             tallies: Arc::clone(&tallies),
             standing: Arc::clone(&standing),
         };
@@ -348,5 +361,6 @@ fn load(banks: &[Bank], number: u16) -> u64 {
 /// A guest goes home that has had nothing for so long.
 const GUEST_REST: Duration = Duration::from_millis(50);
 /// Frames of one port and turn while others are active: some microseconds of work.
-const FRAMES_IN_COMPANY: usize = 4;
-const EVENTS: usize = 256;
+pub(crate) const FRAMES_IN_COMPANY: usize = 4;
+/// Events taken at once.
+pub(crate) const EVENTS: usize = 256;

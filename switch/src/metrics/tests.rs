@@ -50,6 +50,7 @@ fn metrics(ports: u16) -> Metrics {
         total: counters.read(),
         workers: vec![WorkerMetrics {
             number: 0,
+            thread: "worker-0".to_owned(),
             turns: 4,
             handovers: 1,
             sleeps: 1,
