@@ -137,7 +137,7 @@ pub struct Status {
     pub version: String,
     /// Seconds since its start.
     pub uptime_seconds: u64,
-    /// Worker threads.
+    /// Threads that carry packets: workers, or the pipeline's three.
     pub workers: u16,
     /// What they do when there is nothing to do.
     pub poll: Poll,

@@ -657,7 +657,7 @@ _podswitch() {
             return 0
             ;;
         podswitch__subcmd__run)
-            opts="-h --config --pod-range --router-address --mtu --host-port --state --state-dir --poll --spin-us --worker-cpu --strict-mac --sweep-seconds --metrics-address --socket --log-level --help"
+            opts="-h --config --pod-range --router-address --mtu --host-port --state --state-dir --poll --spin-us --worker-cpu --pipeline --strict-mac --sweep-seconds --metrics-address --socket --log-level --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -701,6 +701,10 @@ _podswitch() {
                     ;;
                 --worker-cpu)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pipeline)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --strict-mac)

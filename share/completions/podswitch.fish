@@ -54,6 +54,8 @@ complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l state-dir -l
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l poll -d 'What workers do when there is nothing to do: adaptive, spin or sleep [default: adaptive]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l spin-us -d 'How long adaptive workers spin before they sleep, in microseconds [default: 50]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l worker-cpu -d 'CPUs of the workers, one worker each; give it once for each [default: all it may use, in spin mode the last]' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l pipeline -d 'Three threads carry the packets, on the first three of the workers\' CPUs; for rigs with cores to spare' -r -f -a "true\t''
+false\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l strict-mac -d 'Drop pods\' frames that carry another Ethernet address than their own' -r -f -a "true\t''
 false\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l sweep-seconds -d 'Seconds an endpoint may outlive its namespace before it is detached [default: 10]' -r

@@ -57,6 +57,9 @@ pub struct Settings {
     #[arg(long = "worker-cpu", value_name = "CPU")]
     #[serde(default)]
     pub worker_cpus: Vec<u16>,
+    /// Three threads carry the packets, on the first three of the workers' CPUs; for rigs with cores to spare.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub pipeline: Option<bool>,
     /// Drop pods' frames that carry another Ethernet address than their own.
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub strict_mac: Option<bool>,
@@ -87,6 +90,8 @@ pub struct Config {
     pub spin: Duration,
     /// CPUs of the workers, one worker each; none given, all that it may use.
     pub worker_cpus: Vec<u16>,
+    /// Three threads carry the packets, on the first three of these CPUs.
+    pub pipeline: bool,
     /// Drop pods' frames that carry another Ethernet address than their own.
     pub strict_mac: bool,
     /// How long an endpoint may outlive its namespace before it is detached.
@@ -207,6 +212,7 @@ impl Settings {
             poll: self.poll.or(other.poll),
             spin_us: self.spin_us.or(other.spin_us),
             worker_cpus: if self.worker_cpus.is_empty() { other.worker_cpus } else { self.worker_cpus },
+            pipeline: self.pipeline.or(other.pipeline),
             strict_mac: self.strict_mac.or(other.strict_mac),
             sweep_seconds: self.sweep_seconds.or(other.sweep_seconds),
             metrics_address: self.metrics_address.or(other.metrics_address),
@@ -260,6 +266,7 @@ impl Config {
             poll: settings.poll.unwrap_or(Poll::Adaptive),
             spin: Duration::from_micros(spin_us.into()),
             worker_cpus: settings.worker_cpus,
+            pipeline: settings.pipeline.unwrap_or(false),
             strict_mac: settings.strict_mac.unwrap_or(false),
             sweep_every: Duration::from_secs(settings.sweep_seconds.map_or(SWEEP_SECONDS, u32::from).into()),
             metrics_address: settings.metrics_address,

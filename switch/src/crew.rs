@@ -1,8 +1,11 @@
-//! The crew: which CPU each worker has, and which of a port's queues a frame comes in by.
+//! The crew: which CPU each worker or stage has, and which of a port's queues a frame comes in by.
 //!
 //! There is a worker on every CPU that the switch may use, or on those it is told; in `spin` mode on the last one alone,
 //! since who never sleeps needs a CPU that is spared for it. Worker 3 owns queue 3 of every port, and frames come in by the
 //! queue of the CPU that sends them, where the kernel can be told so. Where it cannot, the TAP spreads flows by itself.
+//!
+//! The three stages of a pipeline have the first three of those CPUs, in `spin` mode the last three, and ports have one queue.
+//! With fewer CPUs the last one is the later stages': to receive and to depart are the most work, and are kept apart.
 
 use std::io;
 
@@ -12,9 +15,10 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::config::Config;
+use crate::pipeline::{self, threads::STAGES};
 use crate::worker::Waiting;
 
-/// What all workers have in common.
+/// What all workers, or stages of a pipeline, have in common.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Crew {
     /// The CPU of each.
@@ -23,6 +27,8 @@ pub struct Crew {
     pub waiting: Waiting,
     /// Frames come in by the queue of the CPU that sends them.
     pub steered: bool,
+    /// They are the stages of a pipeline.
+    pub pipeline: bool,
 }
 
 impl Crew {
@@ -33,14 +39,22 @@ impl Crew {
     pub fn new(config: &Config) -> io::Result<Crew> {
         let mut cpus = if config.worker_cpus.is_empty() { allowed_cpus()? } else { config.worker_cpus.clone() };
         if config.worker_cpus.is_empty() && config.poll == Poll::Spin {
-            cpus.drain(..cpus.len() - 1);
+            cpus.drain(..cpus.len().saturating_sub(if config.pipeline { STAGES.len() } else { 1 }));
+        }
+        if config.pipeline {
+            let last = cpus.len() - 1;
+            cpus = (0..STAGES.len()).map(|stage| cpus[stage.min(last)]).collect();
         }
         let waiting = match config.poll {
             Poll::Adaptive => Waiting::Adaptive(config.spin),
             Poll::Spin => Waiting::Spin,
             Poll::Sleep => Waiting::Sleep,
         };
-        let mut crew = Crew { cpus, waiting, steered: false };
+        let mut crew = Crew { cpus, waiting, steered: false, pipeline: config.pipeline };
+        if crew.pipeline && (0..crew.cpus.len()).any(|thread| crew.shares_cpu(thread)) {
+            let (cpus, wanted) = (&crew.cpus, STAGES.len());
+            tracing::warn!("stages of the pipeline share a CPU ({cpus:?}): worker_cpus should have {wanted} for it");
+        }
         // One queue needs no choice.
         crew.steered = crew.queues() > 1
             && crew.steering().inspect_err(|error| tracing::info!("queues are not steered: {error}")).is_ok();
@@ -49,7 +63,17 @@ impl Crew {
 
     /// How many queues a port has.
     pub fn queues(&self) -> u16 {
-        self.cpus.len() as u16
+        if self.pipeline { 1 } else { self.cpus.len() as u16 }
+    }
+
+    /// How many of its threads count at a port.
+    pub fn writers(&self) -> usize {
+        if self.pipeline { pipeline::WRITERS } else { self.cpus.len() }
+    }
+
+    /// Another of its threads has the same CPU.
+    pub fn shares_cpu(&self, thread: usize) -> bool {
+        self.cpus.iter().filter(|&&cpu| cpu == self.cpus[thread]).count() > 1
     }
 
     /// Has the queues of a TAP chosen by the sender's CPU; none where that cannot be, and then the TAP chooses.

@@ -181,7 +181,7 @@ impl Engine {
         for worker in workers {
             if self.slow.serve(&mut worker.slow, world, now) {
                 // A failed wake-up is made up for by the next look.
-                let _ = worker.bell.ring();
+                let _ = (worker.wake)();
             }
         }
     }

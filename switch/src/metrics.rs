@@ -19,6 +19,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::kernel_drops::Place;
 use crate::port::{Count, Counted};
+use crate::thread::worker_thread;
 use crate::worker::Recorded;
 
 #[cfg(test)]
@@ -76,6 +77,8 @@ pub struct PortMetrics {
 pub struct WorkerMetrics {
     /// Its number.
     pub number: u16,
+    /// What its thread is called.
+    pub thread: String,
     /// Turns that carried something.
     pub turns: u64,
     /// Times it went to sleep.
@@ -260,11 +263,16 @@ impl PortMetrics {
 
 impl WorkerMetrics {
     fn labels(&self) -> Labels {
-        vec![("worker", self.number.to_string())]
+        vec![("worker", self.name())]
     }
 
     fn labels_and(&self, label: &'static str, value: &str) -> Labels {
-        vec![("worker", self.number.to_string()), (label, value.to_owned())]
+        vec![("worker", self.name()), (label, value.to_owned())]
+    }
+
+    /// A worker's number, or what a stage of the pipeline does.
+    fn name(&self) -> String {
+        if self.thread == worker_thread(self.number) { self.number.to_string() } else { self.thread.clone() }
     }
 }
 

@@ -19,7 +19,10 @@
 //! Punts leave by Departing's mailbox, answers come to it, and records of a trace leave by its ring. An answer needs a batch:
 //! Departing keeps one of its own, so that answers do not wait for frames.
 //!
-//! Nothing here waits: a stage that has nothing to do says so, and its thread decides what to do about that.
+//! Nothing here waits: a stage that has nothing to do says so, and its thread ([`threads`]) decides what to do about that.
+//! A stage whose predecessor is gone is over when it has passed on what was left, so that what was received departs.
+
+pub mod threads;
 
 use std::sync::Arc;
 
@@ -65,20 +68,22 @@ pub struct Departing {
     empty: Producer<Box<Batch>>,
 }
 
-/// The three stages, and the slow path's ends of the last. `reader` makes readers of the world: one for each batch.
+/// The three stages, and the slow path's ends of each, of which the last one's alone are used. `reader` makes readers of the
+/// world: one for each batch.
 pub fn pipeline(
     returns: Arc<Returns>,
     mut reader: impl FnMut() -> Reader<World>,
-) -> ((Receiving, Deciding, Departing), SlowEnds) {
+) -> ((Receiving, Deciding, Departing), [SlowEnds; 3]) {
     let (received_in, received) = spsc::ring(BATCHES);
     let (decided_in, decided) = spsc::ring(BATCHES);
     let (mut empty_in, empty) = spsc::ring(BATCHES);
     (0..BATCHES).for_each(|_| pass_on(&mut empty_in, Batch::new(reader())));
-    let [(receiving, _), (deciding, _), (departing, slow)] = [0, 1, 1].map(|number| lane(number, &returns));
+    let lanes = [0, 1, 1].map(|number| lane(number, &returns));
+    let [(receiving, no_punts), (deciding, nor_here), (departing, slow)] = lanes;
     let receiving = Receiving { lane: receiving, filling: None, empty, received: received_in };
     let deciding = Deciding { lane: deciding, received, decided: decided_in };
     let departing = Departing { lane: departing, own: Batch::new(reader()), decided, empty: empty_in };
-    ((receiving, deciding, departing), slow)
+    ((receiving, deciding, departing), [no_punts, nor_here, slow])
 }
 
 /// A lane without slots: those of the batch at hand take their place.
@@ -94,7 +99,8 @@ fn pass_on(to: &mut Producer<Box<Batch>>, batch: Box<Batch>) {
 
 impl Batch {
     fn new(world: Reader<World>) -> Box<Batch> {
-        let slots = Slots::new(BURST, BATCH_BIG_SLOTS);
+        let [small, big] = BATCH_SLOTS;
+        let slots = Slots::new(small, big);
         Box::new(Batch { burst: Burst::new(), slots, spare: None, notes: Notes::new(), world })
     }
 
@@ -135,6 +141,12 @@ impl Receiving {
         self.filling.iter_mut().for_each(|batch| batch.world.offline());
     }
 
+    /// False while all batches are under way.
+    #[inline]
+    pub fn may_receive(&self) -> bool {
+        self.filling.is_some() || !self.empty.is_empty()
+    }
+
     /// True while no packet is under way.
     pub fn is_idle(&self) -> bool {
         self.empty.len() + usize::from(self.filling.is_some()) == BATCHES
@@ -151,18 +163,33 @@ impl Deciding {
         pass_on(&mut self.decided, batch);
         true
     }
+
+    /// True when there is a batch to take, or there will never be another.
+    pub fn is_wanted(&self) -> bool {
+        !self.received.is_empty() || self.received.is_abandoned()
+    }
+
+    /// True when there will never be another batch.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.received.is_abandoned() && self.received.is_empty()
+    }
 }
 
 impl Departing {
     /// Settles the next batch, if there is one, and some of the slow path's answers.
     #[inline]
     pub fn turn(&mut self) -> bool {
-        if let Some(mut batch) = self.decided.pop() {
-            batch.pass_by(&mut self.lane, path::depart);
-            batch.world.offline();
-            pass_on(&mut self.empty, batch);
-            return true;
-        }
+        let Some(mut batch) = self.decided.pop() else { return false };
+        batch.pass_by(&mut self.lane, path::depart);
+        batch.world.offline();
+        pass_on(&mut self.empty, batch);
+        true
+    }
+
+    /// The slow path's answers, if there are any, when there is no batch for them to join.
+    #[inline]
+    pub fn answer(&mut self) -> bool {
         let has_answers = self.lane.has_answers();
         if has_answers {
             self.own.world.turn();
@@ -170,6 +197,17 @@ impl Departing {
             self.own.world.offline();
         }
         has_answers
+    }
+
+    /// True when there is a batch or an answer to settle, or there will never be another batch.
+    pub fn is_wanted(&self) -> bool {
+        !self.decided.is_empty() || self.lane.has_answers() || self.decided.is_abandoned()
+    }
+
+    /// True when there will never be another batch.
+    #[inline]
+    pub fn is_over(&self) -> bool {
+        self.decided.is_abandoned() && self.decided.is_empty()
     }
 
     /// True once after a punt: the slow path should be woken.
@@ -185,5 +223,7 @@ impl Departing {
 
 /// Under way at once. More would only be colder in cache.
 pub const BATCHES: usize = 8;
-/// 2 MiB of super-frames in a batch.
-const BATCH_BIG_SLOTS: usize = 32;
+/// Small and big slots of a batch: a burst, and 2 MiB of super-frames.
+pub const BATCH_SLOTS: [usize; 2] = [BURST, 32];
+/// Threads that count at a port.
+pub const WRITERS: usize = 2;

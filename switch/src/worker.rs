@@ -31,6 +31,7 @@ use crate::lane::{BIG_SLOTS, Lane, SMALL_SLOTS, SlowEnds};
 use crate::path;
 use crate::placement::{self, Bell, Peer, Standing, Weather};
 use crate::returns::Returns;
+use crate::thread::worker_thread;
 use crate::urgency::Urgency;
 use crate::world::World;
 
@@ -70,19 +71,26 @@ pub struct Worker {
     slow_waker: Arc<Waker>,
 }
 
-/// What the control thread keeps of a worker.
+/// What the control thread keeps of a worker, or of a thread of the pipeline.
 pub struct WorkerEnds {
+    /// What its thread is called.
+    pub thread: String,
     /// The slow path's mailboxes.
     pub slow: SlowEnds,
-    /// To watch queues of its bank under their port's number.
-    pub registry: Registry,
+    /// Small and big slots that a turn of it has.
+    pub slots: [usize; 2],
+    /// To watch queues of its bank under their port's number, if it has one.
+    pub registry: Option<Registry>,
     /// Wakes it.
-    pub bell: Arc<Bell>,
+    pub wake: Box<dyn Fn() -> io::Result<()> + Send>,
     /// Its counters.
     pub tallies: Arc<Tallies>,
     /// Its state, which tells it whether pods compute on its CPU.
     pub standing: Arc<Standing>,
 }
+
+/// What a thread does from its start to its end.
+pub type Life = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// The workers of a crew, which read worlds by `reader` and share return entries, and what the control thread keeps of each.
 /// The waker is rung after punts.
@@ -117,9 +125,14 @@ impl Worker {
         let (tallies, standing) = (Arc::new(Tallies::default()), Arc::new(Standing::default()));
         let bell = Arc::new(Bell { at_bank: bank.waker()?, at_rest: Waker::new(rest.registry(), bank::WAKE)? });
         let ends = WorkerEnds {
+            thread: worker_thread(number),
             slow,
-            registry: bank.registry()?,
-            bell: Arc::clone(&bell),
+            slots: [SMALL_SLOTS, BIG_SLOTS],
+            registry: Some(bank.registry()?),
+            wake: Box::new({
+                let bell = Arc::clone(&bell);
+                move || bell.ring()
+            }),
             tallies: Arc::clone(&tallies),
             standing: Arc::clone(&standing),
         };
@@ -172,7 +185,7 @@ impl Worker {
         let world = self.world.turn();
         let (burst, lane) = (&mut *self.burst, &mut self.lane);
         let began = self.tallies.begin_turn();
-        self.tallies.add(Tally::Sequence, 1);
+        self.tallies.add(Tally::Begun, 1);
         let in_company = self.banks.iter().map(|bank| bank.active()).sum::<usize>() > 1;
         let frames_max = if in_company { FRAMES_IN_COMPANY } else { PORT_BUDGET.frames };
         for bank in &mut self.banks {
@@ -190,9 +203,10 @@ impl Worker {
         for bank in &mut self.banks {
             bank.departed(world);
         }
-        self.tallies.add(Tally::Sequence, 1);
+        self.tallies.add(Tally::Ended, 1);
         if carries {
-            self.tallies.end_turn(received, began);
+            self.tallies.count_burst(received);
+            self.tallies.end_turn(began);
             self.report();
         }
         carries
@@ -312,13 +326,11 @@ impl Worker {
         if self.lane.take_punted() {
             // A failed wake-up loses nothing: the slow path also looks by itself.
             let _ = self.slow_waker.wake();
-            self.tallies.set(Tally::PuntsHighest, self.lane.punts_highest() as u64);
         }
+        self.tallies.take_over(&self.lane);
         let (small, big) = self.lane.slots.lowest_free();
         self.tallies.set(Tally::SmallSlotsHighest, (SMALL_SLOTS - small) as u64);
         self.tallies.set(Tally::BigSlotsHighest, (BIG_SLOTS - big) as u64);
-        self.tallies.set(Tally::Traced, self.lane.tracer.matched);
-        self.tallies.set(Tally::TracesMissed, self.lane.tracer.missed);
     }
 
     /// True when another turn would most likely find nothing.
@@ -350,5 +362,6 @@ fn load(banks: &[Bank], number: u16) -> u64 {
 /// A guest goes home that has had nothing for so long.
 const GUEST_REST: Duration = Duration::from_millis(50);
 /// Frames of one port and turn while others are active: some microseconds of work.
-const FRAMES_IN_COMPANY: usize = 4;
-const EVENTS: usize = 256;
+pub(crate) const FRAMES_IN_COMPANY: usize = 4;
+/// Events taken at once.
+pub(crate) const EVENTS: usize = 256;

@@ -53,7 +53,7 @@ fn a_workers_turn_allocates_nothing() {
     let mut worlds = Publisher::new(World::new(host, RouteTable::new().reader()));
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-    let crew = Crew { cpus: vec![0], waiting: Waiting::Spin, steered: false };
+    let crew = Crew { cpus: vec![0], waiting: Waiting::Spin, steered: false, pipeline: false };
     let (mut worker, ends) =
         workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap().pop().unwrap();
     worker.activate(HOST);

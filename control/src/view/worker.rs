@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A worker since its start.
+/// A worker, or a thread of the pipeline, since its start.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct WorkerView {
     /// Its number.
     pub worker: u16,
+    /// What its thread is called: `worker-0`, or a stage of the pipeline.
+    pub thread: String,
     /// CPUs its thread may run on, as a list such as `0-1,3`.
     pub cpus: Option<String>,
     /// CPU time of its thread in seconds.

@@ -84,6 +84,7 @@ pub struct ConfigView {
     pub poll: Poll,
     pub spin_us: u32,
     pub worker_cpus: Vec<u16>,
+    pub pipeline: bool,
     pub strict_mac: bool,
     /// Seconds an endpoint may outlive its namespace.
     pub sweep_seconds: u64,

@@ -25,7 +25,7 @@ pub(super) enum View {
     Drops,
     /// The switch in short.
     Status,
-    /// Workers: turns, bursts, slots, letters to and from the slow path.
+    /// Workers, or the threads of a pipeline: turns, bursts, slots, letters to and from the slow path.
     Workers,
     /// What is done with packets of each next hop.
     Adjacencies,

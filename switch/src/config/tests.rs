@@ -21,7 +21,9 @@ fn a_range_is_enough() {
     assert_eq!((config.node.mtu, config.node.host_port.as_str()), (Mtu::ETHERNET, "podswitch0"));
     assert_eq!(config.socket, Path::new("/run/podswitch/control.sock"));
     assert_eq!((config.poll, config.spin), (Poll::Adaptive, Duration::from_micros(50)));
-    assert!(!config.strict_mac && config.worker_cpus.is_empty() && config.metrics_address.is_none());
+    assert!(
+        !config.strict_mac && !config.pipeline && config.worker_cpus.is_empty() && config.metrics_address.is_none()
+    );
 }
 
 #[test]
@@ -36,6 +38,7 @@ fn every_key_is_taken() {
         poll = "spin"
         spin_us = 7
         worker_cpus = [1, 1]
+        pipeline = true
         strict_mac = true
         sweep_seconds = 3
         metrics_address = "[::1]:9470"
@@ -45,7 +48,7 @@ fn every_key_is_taken() {
     assert_eq!((config.node.mtu.get(), config.node.host_port.as_str()), (9000, "pods"));
     assert_eq!((config.state_dir, config.socket), ("/run/other".into(), "/run/other.sock".into()));
     assert_eq!((config.poll, config.spin), (Poll::Spin, Duration::from_micros(7)));
-    assert_eq!((config.worker_cpus, config.strict_mac), (vec![1, 1], true));
+    assert_eq!((config.worker_cpus, config.pipeline, config.strict_mac), (vec![1, 1], true, true));
     assert_eq!(config.sweep_every, Duration::from_secs(3));
     assert_eq!(config.metrics_address, Some("[::1]:9470".parse().unwrap()));
     let named = text.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key.trim().to_owned());
@@ -83,6 +86,8 @@ fn errors_name_file_line_key_and_what_is_allowed() {
         ("poll = \"fast\"", "node.toml:1: poll: 'fast' is no poll mode: write adaptive, spin, sleep"),
         ("host_port = \"a/b\"", "node.toml:1: host_port: 'a/b' is no interface name: "),
         ("worker_cpus = [-1]", "node.toml:1: worker_cpus: "),
+        ("pipeline = 3", "node.toml:1: pipeline: invalid type: integer `3`, expected a boolean"),
+        ("pipeline = \"yes\"", "node.toml:1: pipeline: invalid type: string \"yes\", expected a boolean"),
         (
             "pod_ranges = [\n  \"10.244.0.0/24\",\n  \"10.9.0.1/24\",\n]",
             "node.toml:1: pod_ranges: 10.9.0.1/24 has host bits",

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
+use crate::pipeline::threads::STAGES;
 use crate::thread::{thread_named, worker_thread};
 
 use super::{Finding, field, found, lacking, note, text};
@@ -42,12 +43,13 @@ fn clock() -> Finding {
     }
 }
 
-/// The CPUs the workers are bound to, or would be: all that are allowed.
+/// The CPUs the workers or the stages of a pipeline are bound to, or would be: all that are allowed.
 fn worker_cpus(process: &str) -> Finding {
     let subject = "workers' CPUs";
-    let bound = |number| cpus(&thread_named(process, &worker_thread(number))?.cpus?).first().copied();
+    let bound = |thread: String| cpus(&thread_named(process, &thread)?.cpus?).first().copied();
     let own = || Some(cpus(field(&text(&format!("{process}/status"))?, "Cpus_allowed_list")?));
-    let running: Vec<u32> = (0..).map_while(bound).collect();
+    let stages = STAGES.iter().map(|&stage| stage.to_owned());
+    let running: Vec<u32> = (0..).map(worker_thread).map_while(bound).chain(stages.filter_map(bound)).collect();
     let used = if running.is_empty() { own().unwrap_or_default() } else { running };
     if used.is_empty() {
         return note(subject, "not known");

@@ -34,13 +34,17 @@ impl Moment {
     /// The counts while no worker is in a turn, when nothing is in flight, and whether they balance. Only if they are
     /// never all caught between turns, packets that came and have not left count as in flight.
     pub(super) fn balanced(engine: &Engine) -> (Moment, bool) {
-        let workers = &engine.tables.workers;
-        let sequences = || workers.iter().map(|worker| worker.tallies.get(Tally::Sequence)).collect::<Vec<_>>();
+        let sum = |tally| engine.tables.workers.iter().map(|worker| worker.tallies.get(tally)).sum::<u64>();
+        let between_turns = || {
+            // Read first: a turn that begins meanwhile makes the two differ.
+            let ended = sum(Tally::Ended);
+            (sum(Tally::Begun) == ended).then_some(ended)
+        };
         let (mut moment, mut caught) = (Moment::default(), false);
         for _ in 0..LOOKS {
-            let before = sequences();
+            let before = between_turns();
             moment = Moment::now(engine);
-            let between = before.iter().all(|sequence| sequence.is_multiple_of(2)) && sequences() == before;
+            let between = before.is_some() && between_turns() == before;
             if between && moment.total.came() == moment.total.left() {
                 return (moment, true);
             }

@@ -179,7 +179,7 @@ pub(super) fn pod_port(endpoint: &Endpoint, tap: Tap, (config, crew): (&Config, 
         abilities: tap.abilities(),
         steering: crew.steer(&tap),
         link: Link::Tap(tap),
-        counters: PortCounters::new(crew.cpus.len()),
+        counters: PortCounters::new(crew.writers()),
     })
 }
 

@@ -6,7 +6,7 @@ use control::{
 
 use crate::config::Config;
 use crate::metrics::{Mark, ReturnMetrics, WorkerMetrics};
-use crate::thread::{OWN, thread_named, worker_thread};
+use crate::thread::{OWN, thread_named};
 use crate::worker::Recorded;
 use crate::world::{Adjacency, FIRST_ENDPOINT, Hop, World};
 
@@ -20,7 +20,8 @@ fn worker(numbers: &WorkerMetrics) -> WorkerView {
     let ([small_slots, big_slots], [punts, answers]) = (usages(&numbers.slots), usages(&numbers.mailboxes));
     WorkerView {
         worker: numbers.number,
-        cpus: thread_named(OWN, &worker_thread(numbers.number)).and_then(|thread| thread.cpus),
+        thread: numbers.thread.clone(),
+        cpus: thread_named(OWN, &numbers.thread).and_then(|thread| thread.cpus),
         cpu_seconds: numbers.cpu_time.map(|time| time.as_secs_f64()),
         turns: numbers.turns,
         sleeps: numbers.sleeps,
@@ -85,8 +86,8 @@ pub(super) fn endpoints(engine: &Engine) -> Vec<EndpointView> {
 }
 
 pub(super) fn config(config: &Config) -> ConfigView {
-    let Config { node, state_dir, socket, poll, spin, worker_cpus, strict_mac, sweep_every, metrics_address } =
-        config.clone();
+    let Config { node, state_dir, socket, poll, spin, worker_cpus, pipeline, .. } = config.clone();
+    let Config { strict_mac, sweep_every, metrics_address, .. } = *config;
     ConfigView {
         pod_ranges: node.pod_ranges,
         router_address: node.router_addresses,
@@ -98,6 +99,7 @@ pub(super) fn config(config: &Config) -> ConfigView {
         poll,
         spin_us: spin.as_micros() as u32,
         worker_cpus,
+        pipeline,
         strict_mac,
         sweep_seconds: sweep_every.as_secs(),
     }

@@ -10,22 +10,22 @@ pub(super) struct Pulse(Vec<Felt>);
 
 #[derive(Clone, Copy)]
 struct Felt {
-    sequence: u64,
+    turns: u64,
     at: Instant,
 }
 
 impl Pulse {
     /// Workers that were alive at `now`.
     pub(super) fn new(workers: usize, now: Instant) -> Self {
-        Pulse(vec![Felt { sequence: 0, at: now }; workers])
+        Pulse(vec![Felt { turns: 0, at: now }; workers])
     }
 
     /// Looks at the workers.
     pub(super) fn feel<'a>(&mut self, workers: impl Iterator<Item = &'a Tallies>, now: Instant) {
         for (felt, tallies) in self.0.iter_mut().zip(workers) {
-            let sequence = tallies.get(Tally::Sequence);
-            if sequence != felt.sequence || tallies.get(Tally::Asleep) == 1 {
-                *felt = Felt { sequence, at: now };
+            let turns = tallies.get(Tally::Begun) + tallies.get(Tally::Ended);
+            if turns != felt.turns || tallies.get(Tally::Asleep) == 1 {
+                *felt = Felt { turns, at: now };
             }
         }
     }
@@ -57,7 +57,8 @@ mod tests {
             pulse.feel([tallies, &sleeper].into_iter(), now);
             pulse.health(false, now)
         };
-        tallies.add(Tally::Sequence, 2);
+        tallies.add(Tally::Begun, 1);
+        tallies.add(Tally::Ended, 1);
         assert_eq!(look(&tallies), Health { stalled: None, forwarding: true });
         assert_eq!(look(&tallies), Health { stalled: Some(STALLED_AFTER), forwarding: false });
         tallies.set(Tally::Asleep, 1);
@@ -65,7 +66,7 @@ mod tests {
         assert_eq!(look(&tallies), Health { stalled: None, forwarding: true });
         tallies.set(Tally::Asleep, 0);
         assert_eq!(look(&tallies).stalled, Some(STALLED_AFTER));
-        tallies.add(Tally::Sequence, 1);
+        tallies.add(Tally::Begun, 1);
         assert_eq!(look(&tallies).stalled, None);
         assert_eq!(Pulse::new(1, now).health(true, now), Health { stalled: None, forwarding: false });
     }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use crate::kernel_drops::Place;
-use crate::lane::{ANSWERS, BIG_SLOTS, PUNTS, SMALL_SLOTS};
+use crate::lane::{ANSWERS, PUNTS};
 use crate::metrics::{Mark, Metrics, PortMetrics, ReturnMetrics, WorkerMetrics};
 use crate::state::Endpoint;
-use crate::thread::{OWN, thread_named, worker_thread};
+use crate::thread::{OWN, thread_named};
 use crate::worker::{Tally, WorkerEnds};
 
 use super::Engine;
@@ -63,19 +63,21 @@ pub(super) fn workers(engine: &Engine) -> Vec<WorkerMetrics> {
 }
 
 fn worker(number: u16, ends: &WorkerEnds) -> WorkerMetrics {
+    let [small_slots, big_slots] = ends.slots;
     let get = |what| ends.tallies.get(what);
     let mark = |value: u64, limit: usize| Mark { value, limit: limit as u64 };
     WorkerMetrics {
         number,
+        thread: ends.thread.clone(),
         turns: get(Tally::Turns),
         sleeps: get(Tally::Sleeps),
         handovers: get(Tally::Handovers),
         bursts: ends.tallies.bursts.read(),
         turn_times: ends.tallies.turn_times.read(),
-        cpu_time: thread_named(OWN, &worker_thread(number)).and_then(|thread| thread.cpu_time),
+        cpu_time: thread_named(OWN, &ends.thread).and_then(|thread| thread.cpu_time),
         slots: [
-            ("small", mark(get(Tally::SmallSlotsHighest), SMALL_SLOTS)),
-            ("big", mark(get(Tally::BigSlotsHighest), BIG_SLOTS)),
+            ("small", mark(get(Tally::SmallSlotsHighest), small_slots)),
+            ("big", mark(get(Tally::BigSlotsHighest), big_slots)),
         ],
         mailboxes: [
             ("punts", mark(get(Tally::PuntsHighest), PUNTS)),

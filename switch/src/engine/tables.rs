@@ -1,4 +1,5 @@
 //! The workers and what they read, and the only place that changes it: the route table and the published worlds.
+//! Everything here holds for the threads of a pipeline too.
 //!
 //! Every change here is in force when its function returns: each worker is asleep or has begun a turn that sees it. The
 //! order of coming and going is [`crate::world`]'s.
@@ -15,16 +16,16 @@ use crossbeam::channel;
 use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
 use packet::Prefix;
-use ring::snapshot::Publisher;
+use ring::snapshot::{Publisher, Reader};
 use route_table::{NextHop, RouteTable};
 
 use crate::config::Config;
 use crate::crew::{Crew, bind};
+use crate::pipeline::threads::stages;
 use crate::port::Port;
 use crate::returns::{RETURNS, Returns};
-use crate::thread::worker_thread;
 use crate::tracer::Trace;
-use crate::worker::{Tally, Worker, WorkerEnds, workers};
+use crate::worker::{Life, Tally, WorkerEnds, workers};
 use crate::world::{World, fixed_routes, hop_of};
 
 use super::crowding::Crowding;
@@ -51,14 +52,19 @@ impl Tables {
         }
         let mut worlds = Publisher::new(World::new(host, routes.reader()));
         let returns = Arc::new(Returns::new(RETURNS));
-        let (workers, ends): (Vec<_>, Vec<_>) =
-            workers(crew, || worlds.reader(), (&returns, slow_waker))?.into_iter().unzip();
-        let crowding = Crowding::new(&crew.cpus);
-        let (threads, ending) = (Vec::new(), Arc::new(AtomicBool::new(false)));
-        let mut tables = Tables { routes, fixed, worlds, workers: ends, returns, crowding, threads, ending };
-        for (worker, &cpu) in workers.into_iter().zip(&crew.cpus) {
-            let number = tables.threads.len();
-            tables.threads.push(spawn(worker, (number, cpu), Arc::clone(&tables.ending))?);
+        let ending = Arc::new(AtomicBool::new(false));
+        let stop = {
+            let ending = Arc::clone(&ending);
+            move || ending.load(Ordering::Relaxed)
+        };
+        let lives = lives(crew, || worlds.reader(), (&returns, slow_waker), stop)?;
+        let (lives, workers): (Vec<_>, Vec<_>) = lives.into_iter().unzip();
+        // Stages have CPUs to themselves.
+        let crowding = Crowding::new(if crew.pipeline { &[] } else { &crew.cpus });
+        let mut tables = Tables { routes, fixed, worlds, workers, returns, crowding, threads: Vec::new(), ending };
+        for (life, &cpu) in lives.into_iter().zip(&crew.cpus) {
+            let name = tables.workers[tables.threads.len()].thread.clone();
+            tables.threads.push(spawn(life, name, cpu)?);
         }
         tables.watch(0)?;
         Ok(tables)
@@ -104,9 +110,9 @@ impl Tables {
         let port = world.remove(number)?;
         self.publish(world);
         for (queue, worker) in (0..).zip(&self.workers) {
-            if let Some(descriptor) = port.descriptor(queue) {
+            if let (Some(registry), Some(descriptor)) = (&worker.registry, port.descriptor(queue)) {
                 // It fails when it was not watched just then.
-                let _ = worker.registry.deregister(&mut SourceFd(&descriptor));
+                let _ = registry.deregister(&mut SourceFd(&descriptor));
             }
         }
         Some(port)
@@ -148,7 +154,7 @@ impl Tables {
         for worker in &self.workers {
             while !worker.slow.answers.is_idle() && !self.a_worker_is_gone() {
                 // A failed wake-up is made up for by the next look.
-                let _ = worker.bell.ring();
+                let _ = (worker.wake)();
                 thread::yield_now();
             }
         }
@@ -167,7 +173,7 @@ impl Tables {
     /// Ends the workers. Frames still in the ports' queues stay there.
     pub(super) fn stop(&mut self) -> io::Result<()> {
         self.ending.store(true, Ordering::Relaxed);
-        self.workers.iter().try_for_each(|worker| worker.bell.ring())?;
+        self.workers.iter().try_for_each(|worker| (worker.wake)())?;
         let ended: Vec<_> = self.threads.drain(..).map(JoinHandle::join).collect();
         ended.into_iter().try_for_each(|ended| ended.unwrap_or_else(|_| Err(io::Error::other("a worker panicked"))))
     }
@@ -198,8 +204,8 @@ impl Tables {
         let Some(port) = self.world().port(number) else { return Ok(()) };
         let (token, readable) = (Token(usize::from(number)), Interest::READABLE);
         for (queue, worker) in (0..).zip(&self.workers) {
-            if let Some(descriptor) = port.descriptor(queue) {
-                worker.registry.register(&mut SourceFd(&descriptor), token, readable)?;
+            if let (Some(registry), Some(descriptor)) = (&worker.registry, port.descriptor(queue)) {
+                registry.register(&mut SourceFd(&descriptor), token, readable)?;
             }
         }
         Ok(())
@@ -217,15 +223,34 @@ fn no_room(error: &dyn std::error::Error) -> Refusal {
     Refusal::new(Code::Unavailable, error.to_string())
 }
 
-/// Starts a worker on its CPU.
-fn spawn(mut worker: Worker, (number, cpu): (usize, u16), ending: Arc<AtomicBool>) -> io::Result<WorkerThread> {
+/// The workers' lives until `stop` says so, or those of a pipeline's stages, and the control thread's ends of them.
+fn lives(
+    crew: &Crew,
+    reader: impl FnMut() -> Reader<World>,
+    shared: (&Arc<Returns>, &Arc<Waker>),
+    stop: impl Fn() -> bool + Clone + Send + 'static,
+) -> io::Result<Vec<(Life, WorkerEnds)>> {
+    if crew.pipeline {
+        return stages(crew, reader, shared, stop);
+    }
+    let workers = workers(crew, reader, shared)?.into_iter();
+    let alive = workers.map(|(mut worker, ends)| {
+        let stop = stop.clone();
+        let life: Life = Box::new(move || worker.run(stop));
+        (life, ends)
+    });
+    Ok(alive.collect())
+}
+
+/// Starts a thread on its CPU.
+fn spawn(life: Life, name: String, cpu: u16) -> io::Result<WorkerThread> {
     let (bound, is_bound) = channel::bounded(1);
-    let thread = thread::Builder::new().name(worker_thread(number as u16)).spawn(move || {
+    let thread = thread::Builder::new().name(name).spawn(move || {
         let placed = bind(cpu);
         let failed = placed.is_err();
         // The receiver waits for it.
         let _ = bound.send(placed);
-        if failed { Ok(()) } else { worker.run(|| ending.load(Ordering::Relaxed)) }
+        if failed { Ok(()) } else { life() }
     })?;
     is_bound.recv().map_err(io::Error::other).flatten()?;
     Ok(thread)

@@ -57,7 +57,7 @@ pub(super) fn open_host_port(
         abilities: tap.abilities(),
         steering: crew.steer(&tap),
         link: Link::Tap(tap),
-        counters: PortCounters::new(crew.cpus.len()),
+        counters: PortCounters::new(crew.writers()),
     })
 }
 

@@ -39,7 +39,8 @@ fn metrics(ports: u16) -> Metrics {
     counters.of(0).punt(Punt::Arp);
     let tallies = Tallies::default();
     for received in [1, 2, 3, 64] {
-        tallies.end_turn(received, tallies.begin_turn());
+        tallies.count_burst(received);
+        tallies.end_turn(tallies.begin_turn());
     }
     let mark = Mark { value: 3, limit: 64 };
     let mut all = vec![port(0, "pods\"0\\", &PortCounters::new(1))];
@@ -49,6 +50,7 @@ fn metrics(ports: u16) -> Metrics {
         total: counters.read(),
         workers: vec![WorkerMetrics {
             number: 0,
+            thread: "worker-0".to_owned(),
             turns: 4,
             handovers: 1,
             sleeps: 1,

@@ -15,6 +15,8 @@ use std::time::Instant;
 
 use ring::Counters;
 
+use crate::lane::Lane;
+
 /// What is counted, or marked, by number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tally {
@@ -26,8 +28,11 @@ pub enum Tally {
     Handovers,
     /// 1 while it sleeps.
     Asleep,
-    /// Odd while a turn is under way: reads between equal even values are consistent.
-    Sequence,
+    /// Turns begun, with something to carry or without.
+    Begun,
+    /// Turns ended. A turn that one thread begins may be another's to end: nothing is under way while, of all threads
+    /// together, as many have ended as begun.
+    Ended,
     /// Most small slots that ever were in use.
     SmallSlotsHighest,
     /// Most big slots that ever were in use.
@@ -63,6 +68,20 @@ impl Tallies {
         self.counts.set(what as usize, value);
     }
 
+    /// Sets a mark that is not yet as high; by the worker only.
+    #[inline]
+    pub fn raise(&self, what: Tally, value: u64) {
+        self.set(what, self.get(what).max(value));
+    }
+
+    /// Takes over what was counted and marked in the worker's lane.
+    #[inline]
+    pub fn take_over(&self, lane: &Lane) {
+        self.set(Tally::PuntsHighest, lane.punts_highest() as u64);
+        self.set(Tally::Traced, lane.tracer.matched);
+        self.set(Tally::TracesMissed, lane.tracer.missed);
+    }
+
     /// The count or mark now.
     #[inline]
     pub fn get(&self, what: Tally) -> u64 {
@@ -75,11 +94,16 @@ impl Tallies {
         self.get(Tally::Turns).is_multiple_of(TIMED_EVERY).then(Instant::now)
     }
 
-    /// Counts a turn that carried `received` packets and perhaps answers; `began` is from [`Tallies::begin_turn`].
+    /// Counts what a turn that carried something received: packets, or answers alone.
     #[inline]
-    pub fn end_turn(&self, received: usize, began: Option<Instant>) {
-        self.add(Tally::Turns, 1);
+    pub fn count_burst(&self, received: usize) {
         self.bursts.record(received as u64, received as u64);
+    }
+
+    /// Counts a turn that carried something; `began` is from [`Tallies::begin_turn`].
+    #[inline]
+    pub fn end_turn(&self, began: Option<Instant>) {
+        self.add(Tally::Turns, 1);
         if let Some(began) = began {
             let nanoseconds = began.elapsed().as_nanos() as u64;
             self.turn_times.record(nanoseconds.div_ceil(1000), nanoseconds);
@@ -180,7 +204,8 @@ mod tests {
         let tallies = Tallies::default();
         for _ in 0..TIMED_EVERY * 3 {
             let began = tallies.begin_turn();
-            tallies.end_turn(packet::BURST, began);
+            tallies.count_burst(packet::BURST);
+            tallies.end_turn(began);
         }
         let bursts = tallies.bursts.read();
         assert_eq!(bursts.percentile(100), Some(packet::BURST as u64));

@@ -47,7 +47,7 @@ fn flood(count: u16) {
     let mut worlds = Publisher::new(world);
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-    let crew = Crew { cpus: vec![0], waiting: Waiting::Spin, steered: false };
+    let crew = Crew { cpus: vec![0], waiting: Waiting::Spin, steered: false, pipeline: false };
     let (mut worker, _ends) =
         workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap().pop().unwrap();
     (0..count).for_each(|number| worker.activate(number));
@@ -113,7 +113,7 @@ fn no_frame_is_lost_repeated_or_overtaken_however_often_a_bank_changes_hands() {
     let mut worlds = Publisher::new(world.unwrap());
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-    let crew = Crew { cpus: vec![0; WORKERS.into()], waiting: Waiting::Spin, steered: false };
+    let crew = Crew { cpus: vec![0; WORKERS.into()], waiting: Waiting::Spin, steered: false, pipeline: false };
     let mut workers = workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap();
     // A wire has one queue, which is the first bank's.
     (0..3).for_each(|port| workers[0].0.activate(port));
@@ -160,7 +160,7 @@ impl Drop for Ending<'_> {
 }
 
 /// A datagram with a number, from port 1 to port 2.
-fn frame(number: u64) -> Vec<u8> {
+pub(crate) fn frame(number: u64) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], Mac::GATEWAY.0).ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64);
     let mut frame = Vec::new();
     builder.udp(1000, 2000).write(&mut frame, &number.to_be_bytes()).unwrap();

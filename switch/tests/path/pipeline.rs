@@ -28,7 +28,7 @@ fn settle(rig: &mut Rig, (receiving, deciding, departing): &mut Stages) {
     loop {
         let received = receive(receiving);
         let decided = deciding.turn(0);
-        let departed = departing.turn();
+        let departed = departing.turn() || departing.answer();
         rig.serve();
         if !(received || decided || departed) {
             break;

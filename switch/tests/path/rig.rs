@@ -131,7 +131,7 @@ impl Rig {
     /// Has the stages of a pipeline carry what follows, in the worlds of a publisher; the rig's own turns carry nothing more.
     pub(crate) fn pipeline(&mut self) -> (Publisher<World>, (Receiving, Deciding, Departing)) {
         let mut worlds = Publisher::new(self.world.clone());
-        let (stages, ends) = pipeline::pipeline(Arc::clone(&self.lane.returns), || worlds.reader());
+        let (stages, [.., ends]) = pipeline::pipeline(Arc::clone(&self.lane.returns), || worlds.reader());
         self.ends = ends;
         (worlds, stages)
     }

@@ -18,6 +18,7 @@ mod mtu;
 mod openmetrics;
 mod outside;
 mod packaging;
+mod pipeline;
 mod pods;
 mod refusals;
 mod rig;

@@ -7,7 +7,7 @@ use super::{Table, joined};
 
 pub(super) fn workers(workers: &[WorkerView]) -> String {
     let mut table = Table::new(&[
-        "worker",
+        "thread",
         "cpus",
         "cpu time",
         "turns",
@@ -22,7 +22,7 @@ pub(super) fn workers(workers: &[WorkerView]) -> String {
     ]);
     for worker in workers {
         table.row([
-            worker.worker.to_string(),
+            worker.thread.clone(),
             worker.cpus.clone().unwrap_or_else(none),
             worker.cpu_seconds.map_or_else(none, |seconds| format!("{seconds:.1}s")),
             worker.turns.to_string(),
