@@ -73,15 +73,14 @@ fn a_guest_goes_home_after_a_rest_and_not_for_a_bell() {
     let mut worlds = Publisher::new(World::new(host, RouteTable::new().reader()));
     let poll = Poll::new().unwrap();
     let waker = Arc::new(Waker::new(poll.registry(), Token(0)).unwrap());
-    let crew = Crew { cpus: vec![0; 2], waiting: Waiting::Sleep, steered: false };
+    let crew = Crew { cpus: vec![0; 2], waiting: Waiting::Sleep, steered: false, pipeline: false };
     let mut workers = workers(&crew, || worlds.reader(), (&Arc::new(Returns::new(64)), &waker)).unwrap();
-    let bell = Arc::clone(&workers[1].1.bell);
-    let [(home, _), (away, _)] = &mut workers[..] else { unreachable!("two were made") };
+    let [(home, _), (away, ends)] = &mut workers[..] else { unreachable!("two were made") };
     let mut events = Events::with_capacity(8);
     home.give_all_away();
     away.take_in();
     let homes = |worker: &Worker| worker.banks.iter().map(|bank| bank.home).collect::<Vec<_>>();
-    bell.ring().unwrap();
+    (ends.wake)().unwrap();
     away.sleep(&mut events).unwrap();
     assert_eq!(homes(away), [1, 0]);
     let since = Instant::now();
