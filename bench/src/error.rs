@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::load::Family;
+
 /// Why a bench, the demo or a test topology could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -40,6 +42,24 @@ pub enum Error {
         /// The CPUs there are, such as `0` or `0-3`.
         available: String,
     },
+    /// A pair of nodes was asked for that cannot be made.
+    #[error("{crossing} does not speak {backend}: leave it out")]
+    NoSuchCrossing {
+        /// What was to stand on both nodes.
+        crossing: &'static str,
+        /// How they were to reach each other.
+        backend: &'static str,
+    },
+    /// A tunnel was asked to carry what it cannot.
+    #[error("{backend} does not carry {inner} over {underlay}: choose others with --family and --underlay")]
+    NotCarried {
+        /// How the nodes were to reach each other.
+        backend: &'static str,
+        /// What the pods were to speak.
+        inner: Family,
+        /// What the nodes were to speak.
+        underlay: Family,
+    },
     /// A program of this project does not stand beside this one.
     #[error("{} not found: build the whole workspace with `cargo build --release`", path.display())]
     NoProgram {
@@ -62,6 +82,15 @@ pub enum Error {
         /// What joined the pods.
         wiring: &'static str,
     },
+    /// One of several that are measured in turn failed.
+    #[error("{name}")]
+    Contestant {
+        /// What joins its pods.
+        name: &'static str,
+        /// How.
+        #[source]
+        source: Box<Error>,
+    },
     /// SIGINT or SIGTERM asked to stop.
     #[error("interrupted")]
     Interrupted,
@@ -72,6 +101,14 @@ impl Error {
     pub fn system<E: Into<io::Error>>(action: impl Into<String>) -> impl FnOnce(E) -> Self {
         let action = action.into();
         move |source| Self::System { action, source: source.into() }
+    }
+
+    /// A closure for `map_err` which says whose failure it was.
+    pub fn of(name: &'static str) -> impl FnOnce(Self) -> Self {
+        move |source| match source {
+            Self::Interrupted => source,
+            _ => Self::Contestant { name, source: Box::new(source) },
+        }
     }
 }
 

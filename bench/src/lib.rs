@@ -7,6 +7,7 @@
 //! Everything happens in network namespaces made for the run and removed after it, also after a panic or Ctrl-C
 //! ([`interrupt`]); the machine's own interfaces and settings are not touched.
 
+pub mod across;
 pub mod demo;
 pub mod error;
 #[allow(unsafe_code, reason = "sigaction(2) has no safe form: a handler must be async-signal-safe")]
@@ -18,6 +19,7 @@ pub mod node;
 pub mod order;
 pub mod path;
 pub mod report;
+pub mod rounds;
 pub mod statistics;
 pub mod topology;
 

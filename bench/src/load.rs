@@ -18,6 +18,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
+
 use crate::error::{Error, Result};
 use crate::machine;
 use crate::topology::Pod;
@@ -73,12 +75,20 @@ impl Pair<'_> {
 }
 
 /// The address family of a load.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Family {
     /// IPv4.
+    #[value(name = "4")]
     V4,
     /// IPv6.
+    #[value(name = "6")]
     V6,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(if *self == Self::V4 { "IPv4" } else { "IPv6" })
+    }
 }
 
 /// The CPU that sends and the CPU that receives, written `0|1`.

@@ -1,5 +1,6 @@
 //! The command line of `podswitch-bench`.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -8,15 +9,19 @@ use clap::{Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+use podswitch_bench::across;
 use podswitch_bench::demo::Demo;
-use podswitch_bench::load::Case;
-use podswitch_bench::local::{self, Metric, Plan};
+use podswitch_bench::load::{Case, Family};
+use podswitch_bench::local::{self, Plan};
 use podswitch_bench::machine::{self, Machine};
 use podswitch_bench::node;
 use podswitch_bench::order::{self, Order, Rate};
 use podswitch_bench::path;
+use podswitch_bench::report::Report;
+use podswitch_bench::rounds::{self, Metric, Rounds};
+use podswitch_bench::topology::nodes::{Backend, Crossing, Offloads, Underlay};
 use podswitch_bench::topology::{PODS_MAX, Program, Wiring, forwarder};
-use podswitch_bench::{Result, interrupt};
+use podswitch_bench::{Error, Result, interrupt};
 
 /// Demo and side-by-side benches of podswitch.
 ///
@@ -31,12 +36,21 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start a switch and two pods, check that all arrives whole, and measure how fast.
+    /// Start a switch and two pods, or two of both, check that all arrives whole, and measure how fast.
     #[command(after_help = DEMO_EXAMPLES)]
     Demo(DemoArguments),
     /// Compare pod-to-pod traffic on one node with the kernel and a plain forwarder.
     #[command(after_help = LOCAL_EXAMPLES)]
     Local(LocalArguments),
+    /// Compare pod-to-pod traffic between two nodes over VXLAN with the kernel and a plain forwarder.
+    #[command(after_help = VXLAN_EXAMPLES)]
+    Vxlan(AcrossArguments),
+    /// The same over flannel's UDP tunnel.
+    #[command(after_help = UDP_EXAMPLES)]
+    Udp(AcrossArguments),
+    /// The same without a tunnel, each node being the other's router.
+    #[command(after_help = HOST_GW_EXAMPLES)]
+    HostGw(AcrossArguments),
     /// Send millions of datagrams whose order is checked, from a sender that stays and from one that moves.
     #[command(after_help = ORDER_EXAMPLES)]
     Order(OrderArguments),
@@ -49,10 +63,19 @@ enum Command {
     /// Forward frames between TAPs made in two namespaces until standard input ends.
     #[command(hide = true)]
     Forwarder { first: PathBuf, second: PathBuf },
+    /// Forward between a TUN made here and another node until standard input ends.
+    #[command(hide = true)]
+    UdpForwarder { own: Ipv4Addr, peer: Ipv4Addr },
 }
 
 #[derive(Debug, clap::Args)]
 struct DemoArguments {
+    /// One node with two pods, or two nodes with a pod each.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
+    nodes: u8,
+    /// How two nodes reach each other.
+    #[arg(long, default_value = "vxlan", value_name = "BACKEND")]
+    backend: Backend,
     /// Seconds each throughput is counted.
     #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
     seconds: Duration,
@@ -63,29 +86,68 @@ struct DemoArguments {
 
 #[derive(Debug, clap::Args)]
 struct LocalArguments {
+    #[command(flatten)]
+    rounds: RoundsArguments,
+    /// Whom to compare with; nobody without a name.
+    #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "PEER", value_parser = peer, default_value = DEFAULT_PEERS)]
+    peers: Vec<Wiring>,
+    #[command(flatten)]
+    program: ProgramArguments,
+    /// How many pods are attached to the switch, two of which speak; further numbers are compared with the first.
+    #[arg(long, value_delimiter = ',', default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(2..=i64::from(PODS_MAX)))]
+    pods: Vec<u16>,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is measured of several switches in turn.
+#[derive(Debug, clap::Args)]
+struct RoundsArguments {
     /// How often everything is measured.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Seconds each load is counted, after its warm-up.
     #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
     seconds: Duration,
-    /// Whom to compare with; nobody without a name.
-    #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "PEER", value_parser = peer, default_value = DEFAULT_PEERS)]
-    peers: Vec<Wiring>,
     /// CPU of the sender|CPU of the receiver; by default one core, and two where there are two.
     #[arg(long, value_delimiter = ',', value_name = "CASE")]
     cases: Vec<Case>,
-    /// What to report; everything by default.
+    /// What to report; by default everything, or between nodes what is asked most.
     #[arg(long, value_delimiter = ',', value_name = "METRIC")]
     metrics: Vec<Metric>,
     /// How many flows udp64_flows_pps sends in turn.
     #[arg(long, default_value_t = 1000, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=20_000))]
     flows: u16,
+    /// What the pods speak: IPv4 or IPv6.
+    #[arg(long, default_value = "4", value_name = "4|6", hide_possible_values = true)]
+    family: Family,
+}
+
+#[derive(Debug, clap::Args)]
+struct AcrossArguments {
+    #[command(flatten)]
+    rounds: RoundsArguments,
+    /// Whose figures are compared with those of the peers.
+    #[arg(long, default_value = "ours", value_name = "NODES", hide_possible_values = true)]
+    subject: Crossing,
+    /// Whom to compare with, by default all who speak the same; nobody without a name.
+    #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "NODES")]
+    peers: Option<Vec<Crossing>>,
     #[command(flatten)]
     program: ProgramArguments,
-    /// How many pods are attached to the switch, two of which speak; further numbers are compared with the first.
-    #[arg(long, value_delimiter = ',', default_value = "2", value_name = "N", value_parser = clap::value_parser!(u16).range(2..=i64::from(PODS_MAX)))]
-    pods: Vec<u16>,
+    /// What tunnels run over: IPv4 or IPv6; without a tunnel it is what the pods speak.
+    #[arg(long, value_name = "4|6", hide_possible_values = true)]
+    underlay: Option<Family>,
+    /// MTU of the wire between the nodes; that of the pods is less by what the tunnel adds.
+    #[arg(long, default_value_t = 1500, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1400..=65_535))]
+    mtu: u32,
+    /// What both ends of the wire take off the kernel's hands.
+    #[arg(long, default_value = "on", value_name = "WHAT")]
+    underlay_offloads: Offloads,
+    /// Of a hundred frames on the wire, how many are lost each way; one that crosses uncut is lost whole.
+    #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=50))]
+    loss: u8,
     /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
@@ -173,9 +235,16 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    if let Command::Forwarder { first, second } = &arguments.command {
-        forwarder::run(&[first.clone(), second.clone()])?;
-        return Ok(ExitCode::SUCCESS);
+    match &arguments.command {
+        Command::Forwarder { first, second } => {
+            forwarder::run(&[first.clone(), second.clone()])?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::UdpForwarder { own, peer } => {
+            forwarder::udp::run(*own, *peer)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
     }
     interrupt::install()?;
     let priority_raised = machine::raise_priority();
@@ -184,59 +253,98 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             "warning: the scheduler's autogroup could not be raised: neighbours on this machine may slow the runs"
         );
     }
+    let measure = |json, run: &dyn Fn(Machine, &ProgressBar) -> Result<Report>| {
+        let progress = ProgressBar::no_length().with_style(progress_style());
+        let report = run(Machine::describe(priority_raised)?, &progress)?;
+        progress.finish_and_clear();
+        print(&report, json, Report::table)
+    };
+    let across = |backend, arguments: &AcrossArguments| {
+        let plan = arguments.plan(backend)?;
+        measure(arguments.json, &|machine, progress| across::run(&plan, machine, progress))
+    };
     match arguments.command {
-        Command::Demo(arguments) => {
-            let demo = Demo::run(arguments.seconds)?;
-            print(&demo, arguments.json, Demo::table)?;
-            Ok(if demo.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
+        Command::Demo(arguments) => return demo(&arguments),
+        Command::Order(arguments) => return order(&arguments, Machine::describe(priority_raised)?),
         Command::Local(arguments) => {
-            let progress = ProgressBar::no_length().with_style(progress_style());
-            let report = local::run(&arguments.plan()?, Machine::describe(priority_raised)?, &progress)?;
-            progress.finish_and_clear();
-            print(&report, arguments.json, |report| report.table())?;
-            Ok(ExitCode::SUCCESS)
+            let plan = arguments.plan()?;
+            measure(arguments.json, &|machine, progress| local::run(&plan, machine, progress))?;
         }
-        Command::Order(arguments) => {
-            let progress = ProgressBar::no_length().with_style(progress_style());
-            let order = order::run(&arguments.plan()?, Machine::describe(priority_raised)?, &progress)?;
-            progress.finish_and_clear();
-            print(&order, arguments.json, Order::table)?;
-            Ok(if order.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-        }
+        Command::Vxlan(arguments) => across(Backend::Vxlan, &arguments)?,
+        Command::Udp(arguments) => across(Backend::Udp, &arguments)?,
+        Command::HostGw(arguments) => across(Backend::HostGw, &arguments)?,
         Command::Node(arguments) => {
-            let progress = ProgressBar::no_length().with_style(progress_style());
-            let report = node::run(&arguments.plan(), Machine::describe(priority_raised)?, &progress)?;
-            progress.finish_and_clear();
-            print(&report, arguments.json, |report| report.table())?;
-            Ok(ExitCode::SUCCESS)
+            measure(arguments.json, &|machine, progress| node::run(&arguments.plan(), machine, progress))?;
         }
-        Command::Path(PathArguments { pods, rounds, seconds, pipeline, json }) => {
-            let progress = ProgressBar::no_length().with_style(progress_style());
-            let plan = path::Plan { pods: pods.into(), rounds: rounds.into(), counted: seconds, pipeline };
-            let report = path::run(&plan, Machine::describe(priority_raised)?, &progress)?;
-            progress.finish_and_clear();
-            print(&report, json, |report| report.table())?;
-            Ok(ExitCode::SUCCESS)
+        Command::Path(arguments) => {
+            measure(arguments.json, &|machine, progress| path::run(&arguments.plan(), machine, progress))?;
         }
-        Command::Forwarder { .. } => unreachable!("has been run above"),
+        Command::Forwarder { .. } | Command::UdpForwarder { .. } => unreachable!("has been run above"),
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn demo(arguments: &DemoArguments) -> anyhow::Result<ExitCode> {
+    let demo = match arguments.nodes {
+        1 => Demo::on_one_node(arguments.seconds)?,
+        _ => Demo::across(arguments.backend, arguments.seconds)?,
+    };
+    print(&demo, arguments.json, Demo::table)?;
+    Ok(if demo.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn order(arguments: &OrderArguments, machine: Machine) -> anyhow::Result<ExitCode> {
+    let progress = ProgressBar::no_length().with_style(progress_style());
+    let order = order::run(&arguments.plan()?, machine, &progress)?;
+    progress.finish_and_clear();
+    print(&order, arguments.json, Order::table)?;
+    Ok(if order.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl LocalArguments {
     fn plan(&self) -> Result<Plan> {
-        let all =
-            |metrics: &[Metric]| if metrics.is_empty() { Metric::value_variants().to_vec() } else { metrics.to_vec() };
         Ok(Plan {
             subject: Wiring::Ours,
             peers: self.peers.clone(),
-            cases: cases(&self.cases)?,
-            metrics: all(&self.metrics),
-            rounds: self.rounds.into(),
-            counted: self.seconds,
-            flows: self.flows.into(),
+            rounds: self.rounds.rounds(Metric::value_variants())?,
             program: self.program.program(),
             pods: self.pods.clone(),
+        })
+    }
+}
+
+impl AcrossArguments {
+    fn plan(&self, backend: Backend) -> Result<across::Plan> {
+        let inner = self.rounds.family;
+        let underlay = self.underlay.unwrap_or(if backend == Backend::HostGw { inner } else { Family::V4 });
+        if backend == Backend::HostGw && underlay != inner {
+            return Err(Error::NotCarried { backend: backend.name(), inner, underlay });
+        }
+        Ok(across::Plan {
+            backend,
+            underlay: Underlay {
+                family: underlay,
+                mtu: self.mtu,
+                offloads: self.underlay_offloads,
+                loss_percent: self.loss,
+            },
+            subject: self.subject,
+            peers: self.peers.clone().unwrap_or_else(|| across::default_peers(backend, inner, underlay)),
+            rounds: self.rounds.rounds(&across::DEFAULT_METRICS)?,
+            program: self.program.program(),
+        })
+    }
+}
+
+impl RoundsArguments {
+    fn rounds(&self, metrics: &[Metric]) -> Result<Rounds> {
+        Ok(Rounds {
+            count: self.rounds.into(),
+            counted: self.seconds,
+            cases: cases(&self.cases)?,
+            metrics: if self.metrics.is_empty() { metrics } else { &self.metrics }.to_vec(),
+            flows: self.flows.into(),
+            family: self.family,
         })
     }
 }
@@ -273,8 +381,19 @@ impl NodeArguments {
     }
 }
 
+impl PathArguments {
+    fn plan(&self) -> path::Plan {
+        path::Plan {
+            pods: self.pods.into(),
+            rounds: self.rounds.into(),
+            counted: self.seconds,
+            pipeline: self.pipeline,
+        }
+    }
+}
+
 fn cases(named: &[Case]) -> Result<Vec<Case>> {
-    if named.is_empty() { local::default_cases() } else { Ok(named.to_vec()) }
+    if named.is_empty() { rounds::default_cases() } else { Ok(named.to_vec()) }
 }
 
 fn print<T: Serialize>(result: &T, json: bool, table: impl Fn(&T) -> String) -> anyhow::Result<()> {
@@ -317,6 +436,7 @@ const EXAMPLES: &str = "Examples:
 const DEMO_EXAMPLES: &str = "Examples:
   podswitch-bench demo
   podswitch-bench demo --seconds 5 --json
+  podswitch-bench demo --nodes 2 --backend host-gw
 
 The exit status is 0 only if every check passed.";
 
@@ -329,6 +449,26 @@ const LOCAL_EXAMPLES: &str = "Examples:
   podswitch-bench local --metrics tcp1_gbps,rtt_p50_us --pods 2,10,100,1000 --peers
 
 A ratio is ours / peer, formed round by round; a tie is a ratio whose quartiles straddle 1.";
+
+const VXLAN_EXAMPLES: &str = "Examples:
+  podswitch-bench vxlan
+  podswitch-bench vxlan --underlay-offloads no-segmentation --metrics tcp1_gbps,cpu_s_per_gb
+  podswitch-bench vxlan --family 6 --underlay 6 --mtu 9000 --json
+  podswitch-bench vxlan --loss 1 --peers kernel-vxlan --metrics tcp4_gbps
+  podswitch-bench vxlan --subject kernel-vxlan --peers udp-forwarder --rounds 3
+
+A ratio is ours / peer, formed round by round; a tie is a ratio whose quartiles straddle 1. A veth pair stands for the
+wire: it passes super-frames uncut unless --underlay-offloads says otherwise.";
+
+const UDP_EXAMPLES: &str = "Examples:
+  podswitch-bench udp
+  podswitch-bench udp --peers ours-to-forwarder,forwarder-to-ours --rounds 3
+
+Pods and nodes speak IPv4 here, and nothing else.";
+
+const HOST_GW_EXAMPLES: &str = "Examples:
+  podswitch-bench host-gw
+  podswitch-bench host-gw --family 6 --peers kernel-host-gw --json";
 
 const ORDER_EXAMPLES: &str = "Examples:
   podswitch-bench order
@@ -363,9 +503,10 @@ mod tests {
 
     #[test]
     fn every_example_is_understood() {
-        let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, ORDER_EXAMPLES, NODE_EXAMPLES, PATH_EXAMPLES].concat();
+        let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, ORDER_EXAMPLES, NODE_EXAMPLES, PATH_EXAMPLES].concat()
+            + &[VXLAN_EXAMPLES, UDP_EXAMPLES, HOST_GW_EXAMPLES].concat();
         let examples: Vec<&str> = examples.lines().filter(|line| line.starts_with("  podswitch-bench")).collect();
-        assert_eq!(examples.len(), 18);
+        assert_eq!(examples.len(), 28);
         for example in examples {
             let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
             Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));

@@ -84,7 +84,7 @@ pub fn run(plan: &Plan, machine: Machine, progress: &ProgressBar) -> Result<Repo
         };
         results.extend(figures.into_iter().filter_map(|figures| figures.compare(metric)));
     }
-    Ok(Report { bench: "node", machine, rounds: plan.rounds, results })
+    Ok(Report::new("node", machine, plan.rounds, results))
 }
 
 /// The figures of one case, round by round.

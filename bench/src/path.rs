@@ -92,7 +92,7 @@ pub fn run(plan: &Plan, machine: Machine, progress: &ProgressBar) -> Result<Repo
         };
         results.extend(METRICS.into_iter().enumerate().filter_map(compare));
     }
-    Ok(Report { bench: "path", machine, rounds: plan.rounds, results })
+    Ok(Report::new("path", machine, plan.rounds, results))
 }
 
 impl Load {
@@ -272,7 +272,7 @@ impl Switch {
 
 fn receive((burst, world, lane): (&mut Burst, &World, &mut Lane), budget: Budget) {
     for port in world.ports.iter().flatten().skip(1) {
-        port.receive(0, burst, lane, budget);
+        port.receive(0, burst, (world, lane), budget);
     }
 }
 

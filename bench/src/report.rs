@@ -1,7 +1,7 @@
 //! The report of a side-by-side bench: one JSON object for programs, one table for people.
 //!
 //! ```json
-//! {"bench":"local","machine":{..},"rounds":5,"results":[
+//! {"bench":"local","machine":{..},"rounds":5,"subject":"ours","results":[
 //!   {"metric":"tcp1_gbps","case":"0|0","better":"higher",
 //!    "ours":{"median":..,"q1":..,"q3":..},
 //!    "peers":{"kernel-route":{"median":..,"q1":..,"q3":..,"ratio":{"median":..,"q1":..,"q3":..}}}}]}
@@ -23,10 +23,15 @@ use crate::statistics::Spread;
 pub struct Report {
     /// Which bench it was, such as `local`.
     pub bench: &'static str,
+    /// What held for all figures, in words, where it is not the same in every run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conditions: Option<String>,
     /// Where it ran.
     pub machine: Machine,
     /// How often everything was measured.
     pub rounds: usize,
+    /// Whose figures are `ours`.
+    pub subject: &'static str,
     /// One entry per metric and case.
     pub results: Vec<Comparison>,
 }
@@ -93,18 +98,27 @@ impl Comparison {
 }
 
 impl Report {
+    /// A report of ours under no particular conditions.
+    pub fn new(bench: &'static str, machine: Machine, rounds: usize, results: Vec<Comparison>) -> Self {
+        Self { bench, conditions: None, machine, rounds, subject: "ours", results }
+    }
+
     /// The table for people, the machine above it.
     pub fn table(&self) -> String {
         let Machine { cpu, cores, kernel, date, priority_raised } = &self.machine;
         let mut text = format!("{}, {date}\n{cpu}, {cores} CPUs, Linux {kernel}\n", self.bench);
+        if let Some(conditions) = &self.conditions {
+            text += &format!("{conditions}\n");
+        }
         if !priority_raised {
             text +=
                 "the scheduler's autogroup could not be raised: neighbours on this machine may have slowed the runs\n";
         }
         let mut table = Table::new();
         table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(["metric", "case", "switch", "median", "quartiles", "ours / peer", ""]);
-        table.add_rows(self.results.iter().flat_map(Comparison::rows));
+        let ratio = format!("{} / peer", self.subject);
+        table.set_header(["metric", "case", "switch", "median", "quartiles", ratio.as_str(), ""]);
+        table.add_rows(self.results.iter().flat_map(|result| result.rows(self.subject)));
         let rounds = self.rounds;
         let _ = write!(text, "{table}\ncase: CPU of the sender|CPU of the receiver; {rounds} interleaved rounds; ");
         text + "ratios are formed round by round; tie: the quartiles of the ratio straddle 1"
@@ -112,12 +126,12 @@ impl Report {
 }
 
 impl Comparison {
-    fn rows(&self) -> Vec<Vec<Cell>> {
+    fn rows(&self, subject: &str) -> Vec<Vec<Cell>> {
         let spread = |of: &Spread| [number(of.median), number(of.q1) + " - " + &number(of.q3)];
         let row = |fields: Vec<String>| fields.into_iter().enumerate().map(cell).collect();
         let [median, quartiles] = spread(&self.ours);
         let mut rows: Vec<Vec<Cell>> =
-            vec![row(vec![self.metric.clone(), self.case.clone(), "ours".to_owned(), median, quartiles])];
+            vec![row(vec![self.metric.clone(), self.case.clone(), subject.to_owned(), median, quartiles])];
         for (name, peer) in &self.peers {
             let [median, quartiles] = spread(&peer.spread);
             let [ratio, around] = spread(&peer.ratio);
@@ -174,7 +188,8 @@ mod tests {
             Comparison::new((metric, better), "0|1".to_owned(), ours, &peers).unwrap()
         };
         Report {
-            bench: "local",
+            bench: "vxlan",
+            conditions: Some("MTU 1500".to_owned()),
             machine: Machine {
                 cpu: "Example CPU".to_owned(),
                 cores: 2,
@@ -183,6 +198,7 @@ mod tests {
                 priority_raised: true,
             },
             rounds: 3,
+            subject: "ours",
             results: vec![
                 compare("tcp1_gbps", Better::Higher, &[11.0, 12.0, 13.0]),
                 compare("rtt_p50_us", Better::Lower, &[9.0, 10.0, 11.0]),
@@ -193,7 +209,9 @@ mod tests {
     #[test]
     fn the_json_has_the_agreed_shape() {
         let json = serde_json::to_value(report()).unwrap();
-        assert_eq!(json["bench"], "local");
+        assert_eq!(json["bench"], "vxlan");
+        assert_eq!(json["subject"], "ours");
+        assert_eq!(json["conditions"], "MTU 1500");
         assert_eq!(json["rounds"], 3);
         assert_eq!(json["machine"]["kernel"], "6.18.0");
         let expected = json!({
@@ -229,7 +247,9 @@ mod tests {
     #[test]
     fn the_table_shows_every_peer_and_marks_ties() {
         let table = report().table();
-        for text in ["Example CPU, 2 CPUs, Linux 6.18.0", "tcp1_gbps", "kernel-route", "1.20 (1.15 - 1.25)", "tie"] {
+        for text in
+            ["Example CPU, 2 CPUs, Linux 6.18.0\nMTU 1500\n", "tcp1_gbps", "kernel-route", "1.20 (1.15 - 1.25)", "tie"]
+        {
             assert!(table.contains(text), "{text:?} is missing in\n{table}");
         }
     }

@@ -1,4 +1,4 @@
-//! Two pods and what joins them: the same ends for us and for every peer.
+//! Two pods and what joins them: the same ends for us and for every peer. Here on one node; [`nodes`] has two.
 //!
 //! Each pod is a network namespace with `eth0`, MTU 1500, 10.244.0.2 or .3 and fd00:10:244::2 or ::3. Only the
 //! [`Wiring`] between them differs, and our switch may have further pods that say nothing:
@@ -26,6 +26,7 @@ use crate::load::Family;
 
 pub mod forwarder;
 mod kernel;
+pub mod nodes;
 pub mod switch;
 
 use forwarder::Forwarder;

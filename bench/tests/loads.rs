@@ -5,9 +5,10 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 use podswitch_bench::demo::Traffic;
 use podswitch_bench::load::{Family, Pair, Window, probe, round_trip, tcp, transfer, udp};
-use podswitch_bench::local::{self, Metric, Plan};
+use podswitch_bench::local::{self, Plan};
 use podswitch_bench::machine::Machine;
 use podswitch_bench::order;
+use podswitch_bench::rounds::{self, Metric, Rounds};
 use podswitch_bench::topology::{Program, Topology, Wiring};
 
 /// Long enough for something to arrive beside a neighbour that takes all CPUs for a quarter of a second.
@@ -17,7 +18,7 @@ const BRIEF: Window = Window { warm_up: Duration::from_millis(50), counted: Dura
 fn loads_over_kernel_routing_measure_something_sane() {
     let topology = Topology::new(Wiring::KernelRoute, &Program::default()).unwrap();
     let [from, to] = topology.pods();
-    let case = local::default_cases().unwrap().pop();
+    let case = rounds::default_cases().unwrap().pop();
     for family in [Family::V4, Family::V6] {
         let pair = Pair { from, to, family, case, urgent: false };
         for connections in [1, 4] {
@@ -47,7 +48,7 @@ fn loads_over_kernel_routing_measure_something_sane() {
 fn the_kernel_reorders_nothing_on_one_core() {
     let topology = Topology::new(Wiring::KernelRoute, &Program::default()).unwrap();
     let [from, to] = topology.pods();
-    let case = local::default_cases().unwrap().first().copied();
+    let case = rounds::default_cases().unwrap().first().copied();
     let stream = tcp::stream(Pair { from, to, family: Family::V4, case, urgent: false }, 1, BRIEF).unwrap();
     assert_eq!(stream.reordered, 0, "{stream:?}");
 }
@@ -57,7 +58,7 @@ fn the_check_of_order_reaches_what_is_wanted() {
     let plan = order::Plan {
         through: Wiring::KernelVeth,
         program: Program::default(),
-        cases: local::default_cases().unwrap().drain(..1).collect(),
+        cases: rounds::default_cases().unwrap().drain(..1).collect(),
         rates: vec![order::Rate::Half],
         wanted: 1000,
         stretch: Duration::from_millis(200),
@@ -75,10 +76,10 @@ fn the_check_of_order_reaches_what_is_wanted() {
 fn every_wiring_carries_both_families_both_ways() {
     for wiring in [Wiring::KernelRoute, Wiring::KernelBridge, Wiring::KernelVeth, Wiring::TunTap] {
         let topology = Topology::new(wiring, &Program { cpu: Some(0), ..Program::default() }).unwrap();
-        let traffic = Traffic::between(&topology, 2, BRIEF.counted).unwrap();
+        let traffic = Traffic::between(topology.pods(), true, 2, BRIEF.counted).unwrap();
         assert!(traffic.passed(), "{wiring}: {traffic:?}");
         let figures = traffic.figures.unwrap();
-        assert!(figures.tcp_gbps > 0.0 && figures.tcp_v6_gbps > 0.0, "{wiring}: {figures:?}");
+        assert!(figures.tcp_gbps > 0.0 && figures.tcp_v6_gbps > Some(0.0), "{wiring}: {figures:?}");
     }
 }
 
@@ -87,17 +88,20 @@ fn a_report_has_every_metric_case_and_peer() {
     let plan = Plan {
         subject: Wiring::KernelVeth,
         peers: vec![Wiring::KernelRoute, Wiring::TunTap],
-        cases: local::default_cases().unwrap(),
-        metrics: vec![Metric::Tcp1Gbps, Metric::Udp64FlowsPps, Metric::RttP99Us],
-        rounds: 2,
-        counted: BRIEF.counted,
-        flows: 1000,
+        rounds: Rounds {
+            count: 2,
+            counted: BRIEF.counted,
+            cases: rounds::default_cases().unwrap(),
+            metrics: vec![Metric::Tcp1Gbps, Metric::Udp64FlowsPps, Metric::RttP99Us],
+            flows: 1000,
+            family: Family::V4,
+        },
         program: Program::default(),
         pods: vec![2],
     };
     let machine = Machine::describe(false).unwrap();
     let report = local::run(&plan, machine, &ProgressBar::hidden()).unwrap();
-    assert_eq!(report.results.len(), plan.metrics.len() * plan.cases.len());
+    assert_eq!(report.results.len(), plan.rounds.rows().count());
     for result in &report.results {
         assert!(result.ours.median > 0.0, "{result:?}");
         let peers: Vec<&str> = result.peers.keys().map(String::as_str).collect();

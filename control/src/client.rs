@@ -17,9 +17,9 @@ use tokio::runtime;
 use tokio::time::timeout;
 
 use crate::{
-    AdjacencyView, Attach, Attached, ConfigView, DeleteRoute, Detach, Detached, Done, DropsView, EndpointView, Error,
-    NeighborView, PortView, Purged, Request, ReturnsView, Route, RouteView, StartTrace, Status, TraceStarted,
-    TraceView, WorkerView, WorldsView, wire,
+    AdjacencyView, Attach, Attached, ChangeNeighbors, ConfigView, DeleteRoute, Detach, Detached, Done, DropsView,
+    EndpointView, Error, NeighborView, PortView, Purged, Request, ReturnsView, Route, RouteView, StartTrace,
+    StationView, Status, TraceStarted, TraceView, WorkerView, WorldsView, wire,
 };
 
 /// Speaks to the switch behind one socket.
@@ -66,6 +66,11 @@ impl Client {
         self.call(&Request::DeleteRoute(delete))
     }
 
+    /// Adds neighbours and deletes others, all or none.
+    pub fn change_neighbors(&self, change: ChangeNeighbors) -> Result<Done, Error> {
+        self.call(&Request::ChangeNeighbors(change))
+    }
+
     /// All ports and their counters.
     pub fn ports(&self) -> Result<Vec<PortView>, Error> {
         self.call(&Request::Ports)
@@ -79,6 +84,11 @@ impl Client {
     /// All neighbours.
     pub fn neighbors(&self) -> Result<Vec<NeighborView>, Error> {
         self.call(&Request::Neighbors)
+    }
+
+    /// The stations behind the ports.
+    pub fn stations(&self) -> Result<Vec<StationView>, Error> {
+        self.call(&Request::Stations)
     }
 
     /// Where every packet went.

@@ -20,6 +20,7 @@ mod endpoint;
 mod error;
 mod filter;
 mod name;
+mod neighbor;
 mod refusal;
 mod request;
 mod route;
@@ -33,6 +34,7 @@ pub use endpoint::{Ability, Attach, Attached, Detach, Detached, Mtu, PodAddress,
 pub use error::{Error, ParseError};
 pub use filter::{Expression, Filter, Protocol, Side, TERMS_MAX, Transport};
 pub use name::{InterfaceName, Name, NetnsPath, Origin, Poll};
+pub use neighbor::{Backend, ChangeNeighbors, DeleteNeighbor, NEIGHBORS_MAX, Neighbor};
 pub use refusal::{Code, Refusal};
 pub use request::{Done, Purged, Reply, Request};
 pub use route::{DeleteRoute, Route, RouteTarget};
@@ -41,6 +43,6 @@ pub use trace::{
     TracedPacket,
 };
 pub use view::{
-    AdjacencyView, ConfigView, DropsView, EndpointView, LinkView, NeighborState, NeighborView, Percentiles, PortKind,
-    PortView, ReturnsView, RouteView, Status, Traffic, Usage, WorkerView, WorldsView,
+    AdjacencyView, ConfigView, DropsView, EndpointView, LinkView, NeighborView, Percentiles, PortKind, PortView,
+    ReturnsView, RouteView, StationState, StationView, Status, Traffic, Usage, WorkerView, WorldsView,
 };

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AdjacencyView, Attach, Attached, ConfigView, DeleteRoute, Detach, Detached, DropsView, EndpointView, NeighborView,
-    PortView, ReturnsView, Route, RouteView, StartTrace, Status, TraceStarted, TraceView, WorkerView, WorldsView,
+    AdjacencyView, Attach, Attached, ChangeNeighbors, ConfigView, DeleteRoute, Detach, Detached, DropsView,
+    EndpointView, NeighborView, PortView, ReturnsView, Route, RouteView, StartTrace, StationView, Status, TraceStarted,
+    TraceView, WorkerView, WorldsView,
 };
 
 /// A request.
@@ -18,12 +19,16 @@ pub enum Request {
     AddRoute(Route),
     /// Delete a route; answered by [`Reply::Done`].
     DeleteRoute(DeleteRoute),
+    /// Know other nodes, and forget some; answered by [`Reply::Done`].
+    ChangeNeighbors(ChangeNeighbors),
     /// List ports and their counters.
     Ports,
     /// List routes.
     Routes,
     /// List neighbours.
     Neighbors,
+    /// List the stations behind the ports.
+    Stations,
     /// Account for every packet.
     Drops,
     /// Describe the switch.
@@ -63,6 +68,7 @@ pub enum Reply {
     Ports(Vec<PortView>),
     Routes(Vec<RouteView>),
     Neighbors(Vec<NeighborView>),
+    Stations(Vec<StationView>),
     Drops(DropsView),
     Status(Status),
     Workers(Vec<WorkerView>),

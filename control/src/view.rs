@@ -10,7 +10,7 @@ use packet::{Mac, Prefix};
 use serde::{Deserialize, Serialize};
 
 use crate::text::words;
-use crate::{Ability, InterfaceName, Mtu, NetnsPath, Origin, Poll, RouteTarget};
+use crate::{Ability, Backend, InterfaceName, Mtu, NetnsPath, Origin, Poll, RouteTarget};
 
 pub use self::worker::{Percentiles, ReturnsView, Usage, WorkerView};
 pub use self::world::{AdjacencyView, ConfigView, EndpointView, LinkView, WorldsView};
@@ -78,9 +78,24 @@ pub struct RouteView {
     pub origin: Option<Origin>,
 }
 
-/// A neighbour on a port's link.
+/// Another node.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct NeighborView {
+    /// The addresses of its pods.
+    pub subnet: Prefix,
+    /// The node's own address.
+    pub via: IpAddr,
+    /// How packets get there.
+    pub backend: Backend,
+    /// Ethernet address of the node's VTEP; of `vxlan` alone.
+    pub mac: Option<Mac>,
+    /// Who asked.
+    pub origin: Origin,
+}
+
+/// A station: who is behind a port's link.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StationView {
     /// Its address.
     pub address: IpAddr,
     /// Its Ethernet address, once known.
@@ -88,12 +103,12 @@ pub struct NeighborView {
     /// Index of the port.
     pub port: u16,
     /// How sure the switch is.
-    pub state: NeighborState,
+    pub state: StationState,
 }
 
 words! {
-    /// How sure the switch is of a neighbour (after RFC 4861, section 7.3.2).
-    NeighborState, "neighbour state" {
+    /// How sure the switch is of a station (after RFC 4861, section 7.3.2).
+    StationState, "station state" {
         /// Told, not learned: never asked for again.
         Permanent => "permanent",
         /// Heard of lately.
@@ -145,4 +160,6 @@ pub struct Status {
     pub endpoints: usize,
     /// Routes asked for.
     pub routes: usize,
+    /// Other nodes asked for.
+    pub neighbors: usize,
 }

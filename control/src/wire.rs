@@ -6,7 +6,9 @@
 //! | detach | `DELETE /v1/endpoints/NAME?origin=ORIGIN[&force=true]` | |
 //! | add a route | `POST /v1/routes` | [`Route`](crate::Route) |
 //! | delete a route | `DELETE /v1/routes?prefix=PREFIX&origin=ORIGIN[&force=true]` | |
-//! | look | `GET /v1/ports`, `routes`, `neighbors`, `drops`, `status`, `workers`, `adjacencies`, `worlds`, `endpoints`, `returns`, `config` | |
+//! | change neighbours | `PUT /v1/neighbors` | [`ChangeNeighbors`] |
+//! | delete a neighbour | `DELETE /v1/neighbors?subnet=PREFIX&origin=ORIGIN[&force=true]` | |
+//! | look | `GET /v1/ports`, `routes`, `neighbors`, `stations`, `drops`, `status`, `workers`, `adjacencies`, `worlds`, `endpoints`, `returns`, `config` | |
 //! | trace: begin, ask, end | `POST /v1/trace`, `GET /v1/trace?id=ID`, `DELETE /v1/trace?id=ID` | [`StartTrace`](crate::StartTrace) |
 //! | end | `POST /v1/stop`, `POST /v1/purge` | |
 //! | describe all this | `GET /v1/openapi.json` | |
@@ -25,12 +27,12 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{Code, DeleteRoute, Detach, Error, Refusal, Reply, Request};
+use crate::{ChangeNeighbors, Code, DeleteNeighbor, DeleteRoute, Detach, Error, Refusal, Reply, Request};
 
 /// A request as HTTP.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// `GET`, `POST` or `DELETE`.
+    /// `GET`, `POST`, `PUT` or `DELETE`.
     pub method: &'static str,
     /// Path and query.
     pub target: String,
@@ -49,7 +51,10 @@ pub const PATHS: &[(&str, &str)] = &[
     ("DELETE", ROUTES),
     ("GET", PORTS),
     ("GET", ROUTES),
+    ("PUT", NEIGHBORS),
+    ("DELETE", NEIGHBORS),
     ("GET", NEIGHBORS),
+    ("GET", STATIONS),
     ("GET", DROPS),
     ("GET", STATUS),
     ("GET", WORKERS),
@@ -69,6 +74,10 @@ pub const PATHS: &[(&str, &str)] = &[
     ("GET", READYZ),
 ];
 
+/// The same for [`NEIGHBORS`]: as many neighbours as there can be, in one change.
+pub const NEIGHBORS_LEN_MAX: usize = 1 << 22;
+/// Where other nodes are told.
+pub const NEIGHBORS: &str = "/v1/neighbors";
 /// Where [`DESCRIPTION`] is to be had.
 pub const OPENAPI: &str = "/v1/openapi.json";
 /// Where everything counted is to be had, for monitoring.
@@ -95,7 +104,9 @@ pub fn encode(request: &Request) -> Message {
         }
         Request::Ports => bare("GET", PORTS),
         Request::Routes => bare("GET", ROUTES),
+        Request::ChangeNeighbors(change) => Message { body: json(change), ..bare("PUT", NEIGHBORS) },
         Request::Neighbors => bare("GET", NEIGHBORS),
+        Request::Stations => bare("GET", STATIONS),
         Request::Drops => bare("GET", DROPS),
         Request::Status => bare("GET", STATUS),
         Request::Workers => bare("GET", WORKERS),
@@ -129,7 +140,17 @@ pub fn decode(method: &str, target: &str, body: &[u8]) -> Result<Request, Refusa
         }),
         ("GET", PORTS) => Request::Ports,
         ("GET", ROUTES) => Request::Routes,
+        ("PUT", NEIGHBORS) => Request::ChangeNeighbors(from_json(body)?),
+        ("DELETE", NEIGHBORS) => Request::ChangeNeighbors(ChangeNeighbors {
+            delete: vec![DeleteNeighbor {
+                subnet: query.need("subnet")?,
+                origin: query.need("origin")?,
+                force: query.take("force")?.unwrap_or(false),
+            }],
+            add: Vec::new(),
+        }),
         ("GET", NEIGHBORS) => Request::Neighbors,
+        ("GET", STATIONS) => Request::Stations,
         ("GET", DROPS) => Request::Drops,
         ("GET", STATUS) => Request::Status,
         ("GET", WORKERS) => Request::Workers,
@@ -261,7 +282,7 @@ fn is_at((known_method, known_path): &(&str, &str), method: &str, path: &str) ->
 const ENDPOINTS: &str = "/v1/endpoints";
 const ROUTES: &str = "/v1/routes";
 const PORTS: &str = "/v1/ports";
-const NEIGHBORS: &str = "/v1/neighbors";
+const STATIONS: &str = "/v1/stations";
 const DROPS: &str = "/v1/drops";
 const STATUS: &str = "/v1/status";
 const WORKERS: &str = "/v1/workers";
@@ -276,7 +297,9 @@ const PURGE: &str = "/v1/purge";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Attach, Done, InterfaceName, Origin, Route, RouteTarget, StartTrace};
+    use crate::{
+        Attach, Backend, Done, InterfaceName, NEIGHBORS_MAX, Neighbor, Origin, Route, RouteTarget, StartTrace,
+    };
 
     fn requests() -> Vec<Request> {
         let name: crate::Name = "web-0.x".parse().unwrap();
@@ -291,6 +314,9 @@ mod tests {
         };
         let target = RouteTarget::Endpoint(name.clone());
         let [v4, v6] = ["10.0.0.0/8", "fd00:1::/64"].map(|text| text.parse().unwrap());
+        let mac = Some(packet::Mac([2, 0x76, 0, 0, 0, 2]));
+        let via = "192.168.9.2".parse().unwrap();
+        let vxlan = Neighbor { subnet: v4, via, backend: Backend::Vxlan, mac, origin: Origin::Agent };
         vec![
             Request::Attach(Attach { mtu: None, mac: None, ..attach.clone() }),
             Request::Attach(attach),
@@ -301,7 +327,16 @@ mod tests {
             Request::DeleteRoute(DeleteRoute { prefix: v6, origin: Origin::Agent, force: false }),
             Request::Ports,
             Request::Routes,
+            Request::ChangeNeighbors(ChangeNeighbors {
+                delete: vec![
+                    DeleteNeighbor { subnet: v4, origin: Origin::Cli, force: true },
+                    DeleteNeighbor { subnet: v6, origin: Origin::Agent, force: false },
+                ],
+                add: vec![vxlan.clone(), Neighbor { backend: Backend::HostGw, mac: None, ..vxlan }],
+            }),
+            Request::ChangeNeighbors(ChangeNeighbors::default()),
             Request::Neighbors,
+            Request::Stations,
             Request::Drops,
             Request::Status,
             Request::Workers,
@@ -334,6 +369,27 @@ mod tests {
     }
 
     #[test]
+    fn one_neighbour_is_deleted_without_a_body_too() {
+        let by_query = decode("DELETE", "/v1/neighbors?subnet=10.5.0.0/16&origin=agent&force=true", b"").unwrap();
+        let body = br#"{"delete":[{"subnet":"10.5.0.0/16","origin":"agent","force":true}]}"#;
+        assert_eq!(decode("PUT", "/v1/neighbors", body), Ok(by_query));
+    }
+
+    #[test]
+    fn all_neighbours_there_can_be_fit_into_one_change() {
+        let longest = Neighbor {
+            subnet: "2001:db8:ffff:ffff:ffff:ffff:ffff:ff00/120".parse().unwrap(),
+            via: "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(),
+            backend: Backend::Vxlan,
+            mac: Some(packet::Mac([0xfe; 6])),
+            origin: Origin::HostImport,
+        };
+        let change = ChangeNeighbors { delete: Vec::new(), add: vec![longest; NEIGHBORS_MAX] };
+        let length = encode(&Request::ChangeNeighbors(change)).body.len();
+        assert!(length <= NEIGHBORS_LEN_MAX, "{length}");
+    }
+
+    #[test]
     fn an_escaped_prefix_is_understood() {
         let escaped = decode("DELETE", "/v1/routes?prefix=10.0.0.0%2F8&origin=cli", b"").unwrap();
         let plain = decode("DELETE", "/v1/routes?origin=cli&prefix=10.0.0.0/8", b"").unwrap();
@@ -354,6 +410,8 @@ mod tests {
             ("DELETE", "/v1/routes?prefix=10.0.0.1/8&origin=cli", "", Code::Invalid, "10.0.0.0/8"),
             ("DELETE", "/v1/routes?prefix=%2", "", Code::Invalid, "%2"),
             ("DELETE", "/v1/routes?prefix=%ff", "", Code::Invalid, "%ff"),
+            ("DELETE", "/v1/neighbors?origin=cli", "", Code::Invalid, "'subnet'"),
+            ("PUT", "/v1/neighbors", r#"{"neighbors":[]}"#, Code::Invalid, "`neighbors`"),
             ("POST", "/v1/routes", "{", Code::Invalid, "body"),
             ("POST", "/v1/trace", r#"{"filter":"tcp prt 1"}"#, Code::Invalid, "has 'prt' at character 5"),
             ("GET", "/v1/trace", "", Code::Invalid, "'id'"),

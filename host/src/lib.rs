@@ -7,14 +7,16 @@
 //! * Namespaces: [`Namespace`] `open`, `current`, `named`, `create_named`, `delete_named`, `run`, `loopback_up`;
 //!   [`TemporaryNamespace`] for tests and benches.
 //! * [`Netlink`] `open`, `open_in`: a conversation about one namespace, in which one may say
-//!   * of a [`Link`]: `link`, `link_by_index`, `links`, `create_veth` ([`VethPair`]), `create_bridge`, `change_link`
-//!     ([`LinkChange`]: name, MAC, MTU, up, master, namespace, queue length, GSO limits), `set_no_queue`, `delete_link`;
+//!   * of a [`Link`]: `link`, `link_by_index`, `links`, `create_veth` ([`VethPair`]), `create_bridge`, `create_vxlan`
+//!     ([`Vxlan`]), `add_vxlan_peer`, `change_link` ([`LinkChange`]: name, MAC, MTU, up, master, namespace, queue length, GSO limits), `set_no_queue`, `delete_link`;
 //!   * of an [`Address`]: `add_address`, `delete_address`, `addresses`;
 //!   * of a [`Route`]: `add_route`, `replace_route`, `delete_route`, `routes`;
 //!   * of a permanent [`Neighbor`]: `add_neighbor`, `replace_neighbor`, `delete_neighbor`, `neighbors`.
 //! * Settings: [`Sysctl`] `net`, `interface`, `read`, `write`.
 //! * TAPs: [`Tap`] `open` ([`TapOptions`]), `queues`, `abilities`, `set_abilities`, `offers`, `mac`, `name`, `set_persistent`,
 //!   `set_carrier`; [`tap_holder`]; [`Steering`] `new`, `attach`, `begin`, `end`, `sender_cpu`: which queue a frame takes.
+//!
+//! * Trains of datagrams: [`UdpSocket`] `open`, `group`, `send`, `receive` ([`Train`]).
 //!
 //! Almost all of it needs `CAP_NET_ADMIN`; entering and making namespaces needs `CAP_SYS_ADMIN`.
 
@@ -32,6 +34,9 @@ mod scheduling;
 mod steering;
 mod sysctl;
 mod tap;
+#[allow(unsafe_code, reason = "trains of datagrams need control messages, which have no safe form without allocation")]
+mod udp;
+mod vxlan;
 
 pub use address::Address;
 pub use error::Error;
@@ -43,4 +48,6 @@ pub use route::{Route, RouteKind, Scope};
 pub use scheduling::{Scheduling, set_scheduling};
 pub use steering::Steering;
 pub use sysctl::{Family, Sysctl};
-pub use tap::{Abilities, Tap, TapFeature, TapOptions, tap_holder};
+pub use tap::{Abilities, TUNNEL_HEADER_LEN, Tap, TapFeature, TapOptions, tap_holder};
+pub use udp::{SLICES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, UdpSocket};
+pub use vxlan::Vxlan;

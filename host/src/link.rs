@@ -196,7 +196,7 @@ impl Netlink {
         link.ok_or_else(|| Error::Answer { action: action(), source: "no link in it".into() })
     }
 
-    fn create_link(&mut self, link: LinkMessage, action: impl Fn() -> String) -> Result<(), Error> {
+    pub(crate) fn create_link(&mut self, link: LinkMessage, action: impl Fn() -> String) -> Result<(), Error> {
         let answer = self.ask(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL);
         answer.map(drop).map_err(|refusal| refusal.of(action()))
     }

@@ -36,6 +36,8 @@ pub struct TapOptions {
     pub queues: u16,
     /// A virtio header before each frame.
     pub vnet_header: bool,
+    /// It is [`TUNNEL_HEADER_LEN`] bytes long and tells of super-frames within UDP tunnels; written frames alone.
+    pub tunnels: bool,
     /// The device outlives its descriptors; false takes that back from an adopted one.
     pub persistent: bool,
     /// Queues can be added later. A device is adopted with the value it was made with, or not at all.
@@ -52,6 +54,7 @@ impl TapOptions {
             name: name.into(),
             queues: 1,
             vnet_header: true,
+            tunnels: false,
             persistent: false,
             multi_queue: false,
             adopt: false,
@@ -131,7 +134,8 @@ impl Tap {
             tap.queues.push(open_queue(options, 0)?);
         }
         if options.vnet_header {
-            let sized = ioctl::set_header_size(&tap.queues[0], VNET_HEADER_LEN);
+            let header_len = if options.tunnels { TUNNEL_HEADER_LEN } else { VNET_HEADER_LEN };
+            let sized = ioctl::set_header_size(&tap.queues[0], header_len);
             sized.map_err(|source| tap.failed("TUNSETVNETHDRSZ", source))?;
             tap.abilities = tap.richest();
         }
@@ -261,6 +265,9 @@ fn refused(name: &str, source: io::Error) -> Error {
         _ => Error::call("TUNSETIFF", name, source),
     }
 }
+
+/// Bytes of `struct virtio_net_hdr_v1_hash_tunnel` (Linux `include/uapi/linux/virtio_net.h`, since 6.17).
+pub const TUNNEL_HEADER_LEN: usize = 24;
 
 const DEVICE: &str = "/dev/net/tun";
 /// Linux `include/uapi/linux/if_tun.h`; libc lacks it.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use packet::{Mac, Prefix};
 use podswitch_host::{
     Address, Family, Link, LinkChange, Neighbor, Netlink, Route, RouteKind, Sysctl, Tap, TapOptions,
-    TemporaryNamespace, VethPair,
+    TemporaryNamespace, VethPair, Vxlan,
 };
 
 #[test]
@@ -232,6 +232,40 @@ fn permanent_neighbours_of_both_families_are_listed_as_set() {
         netlink.delete_neighbor(link, entry.address).unwrap();
         assert_eq!(netlink.neighbors().unwrap(), []);
         assert!(netlink.delete_neighbor(link, entry.address).unwrap_err().is_missing());
+    }
+}
+
+#[test]
+fn frames_for_a_vxlan_peer_leave_for_its_node() {
+    let (here, mut netlink, link) = wired();
+    for (net, node, name) in [("172.31.9.1/24", "172.31.9.2", "vxlan4"), ("fd00:9::1/64", "fd00:9::2", "vxlan6")] {
+        let net: ipnet::IpNet = net.parse().unwrap();
+        netlink.add_address(&Address { no_dad: true, ..Address::new(link, net) }).unwrap();
+        let (mac, far) = (Mac([2, 0, 0, 0, 0, 5]), Mac([2, 0, 0, 0, 0, 6]));
+        let port = if net.addr().is_ipv4() { 8472 } else { 8473 };
+        let vxlan = Vxlan { name, mac, vni: 1, port, local: net.addr(), link };
+        netlink.create_vxlan(&vxlan).unwrap();
+        assert!(netlink.create_vxlan(&vxlan).unwrap_err().is_exists());
+        let made = netlink.link(name).unwrap();
+        assert_eq!((made.kind.as_str(), made.mac), ("vxlan", mac));
+
+        netlink.change_link(made.index, &up()).unwrap();
+        let node: std::net::IpAddr = node.parse().unwrap();
+        netlink.add_vxlan_peer(made.index, far, node).unwrap();
+        netlink.add_vxlan_peer(made.index, far, node).unwrap();
+        let (subnet, base): (_, std::net::IpAddr) = ("10.77.0.0/24".parse().unwrap(), "10.77.0.0".parse().unwrap());
+        netlink.add_neighbor(&Neighbor { link: made.index, address: base, mac: far }).unwrap();
+        let metric = made.index;
+        netlink.add_route(&Route { onlink: true, metric, ..Route::via(subnet, base, made.index) }).unwrap();
+        // The other end of the wire has no such node; an entry for it lets the datagram leave all the same.
+        netlink.add_neighbor(&Neighbor { link, address: node, mac: far }).unwrap();
+
+        let sent = |netlink: &mut Netlink| netlink.link(name).unwrap().counters.transmit_packets;
+        let before = sent(&mut netlink);
+        let socket = here.run(|| std::net::UdpSocket::bind("0.0.0.0:0")).unwrap().unwrap();
+        socket.send_to(b"inside", "10.77.0.9:9").unwrap();
+        assert!(sent(&mut netlink) > before);
+        netlink.delete_link(made.index).unwrap();
     }
 }
 

@@ -392,9 +392,18 @@ impl Pod {
         }
     }
 
+    /// Once the address is in use: the kernel may still be about to make a new IPv6 one so.
     fn socket(&self, address: &str) -> UdpSocket {
-        let address: SocketAddr = address.parse().unwrap();
-        self.namespace.run(|| UdpSocket::bind(address)).unwrap().unwrap()
+        let (address, start): (SocketAddr, _) = (address.parse().unwrap(), Instant::now());
+        loop {
+            match self.namespace.run(|| UdpSocket::bind(address)).unwrap() {
+                Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
+                    assert!(start.elapsed() < Duration::from_secs(10), "{address} is not in use");
+                    thread::sleep(Duration::from_millis(1));
+                }
+                bound => return bound.unwrap(),
+            }
+        }
     }
 
     /// Makes `eth0` the port of a bridge whose other port is the TAP that is given back.

@@ -34,6 +34,8 @@ pub struct Burst {
     pub length: [u32; BURST],
     /// Port it entered by.
     pub from: [u16; BURST],
+    /// Number of the node it came from through a tunnel; 0 for none.
+    pub remote: [u16; BURST],
     /// Offset of the transport header from the frame's first byte.
     pub transport: [u16; BURST],
     /// Transport protocol, after extension headers.
@@ -57,6 +59,7 @@ impl Burst {
             tail: [NO_TAIL; BURST],
             length: [0; BURST],
             from: [0; BURST],
+            remote: [0; BURST],
             transport: [0; BURST],
             protocol: [0; BURST],
             shape: [0; BURST],
@@ -80,6 +83,7 @@ impl Burst {
         self.tail[row] = tail;
         self.length[row] = length;
         self.from[row] = from;
+        self.remote[row] = 0;
         self.shape[row] = 0;
         self.exit[row] = Exit::NONE;
         self.len = row + 1;

@@ -27,7 +27,7 @@ use crate::segment::{TCP_CSUM_OFFSET, UDP_CSUM_OFFSET};
 use crate::view::{
     ETHERNET_LEN, Ethernet, Family, Fragment, Ipv4, Ipv6, Layout, Tcp, UDP_LEN, Udp, ethertype, protocol, tcp_flag,
 };
-use crate::{FrameRef, Gso, Offload};
+use crate::{ChecksumFound, FrameRef, Gso, Offload};
 
 mod flows;
 
@@ -269,8 +269,7 @@ impl Segment {
             (offload.csum_start, offload.csum_offset) == (segment.transport, segment.csum_offset())
         } else {
             offload.data_valid
-                || checksum == pseudo.fold()
-                || pseudo.add_bytes(transport).add_bytes(frame.tail).is_right()
+                || ChecksumFound::judge(checksum, pseudo, [transport, frame.tail]) != ChecksumFound::Wrong
         };
         sound.then_some(segment)
     }

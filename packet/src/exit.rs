@@ -52,6 +52,34 @@ pub enum Reason {
     PortGone,
     /// The slow path's ring was full.
     PuntFull,
+    /// No row or slot was free for a datagram of a tunnel.
+    NoRoom,
+    /// A whole frame of the underlay that is not of the tunnel: another address, protocol or port.
+    NotTunnel,
+    /// A fragment of a tunnel's packet; the switch reassembles none.
+    OuterFragment,
+    /// A tunnel's datagram over IPv6 without UDP checksum.
+    NoOuterChecksum,
+    /// The UDP checksum of a tunnel's datagram does not hold.
+    BadOuterChecksum,
+    /// A VXLAN header without the flag that says there is a VNI.
+    NoVni,
+    /// A VXLAN header with a group policy, which this switch does not speak.
+    GroupPolicy,
+    /// A VXLAN header with any other reserved bit set.
+    ReservedBits,
+    /// Another VXLAN segment's.
+    UnknownVni,
+    /// Out of a tunnel with our own Ethernet address as source: our frame has come back.
+    OwnMac,
+    /// Out of a tunnel, but the route to its source does not lead back to the node that sent it.
+    ForeignSource,
+    /// Out of a tunnel, and would leave by a tunnel again.
+    TunnelToTunnel,
+    /// Marked congested on its way through a tunnel, and its ends know nothing of such marks.
+    Congested,
+    /// A pod's own tunnel packet, which other nodes would take for ours.
+    NestedTunnel,
 }
 
 /// Why a packet was handed to the slow path.
@@ -154,6 +182,20 @@ named!(Reason {
     WriteFailed => "write_failed",
     PortGone => "port_gone",
     PuntFull => "punt_full",
+    NoRoom => "no_room",
+    NotTunnel => "not_tunnel",
+    OuterFragment => "outer_fragment",
+    NoOuterChecksum => "no_outer_checksum",
+    BadOuterChecksum => "bad_outer_checksum",
+    NoVni => "no_vni",
+    GroupPolicy => "group_policy",
+    ReservedBits => "reserved_bits",
+    UnknownVni => "unknown_vni",
+    OwnMac => "own_mac",
+    ForeignSource => "foreign_source",
+    TunnelToTunnel => "tunnel_to_tunnel",
+    Congested => "congested",
+    NestedTunnel => "nested_tunnel",
 });
 
 named!(Punt {

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bare;
 mod burst;
 pub mod checksum;
 mod coalesce;
@@ -18,7 +19,9 @@ mod sample;
 mod segment;
 mod slot;
 pub mod view;
+mod vni;
 
+pub use bare::ChecksumFound;
 pub use burst::{BURST, Burst, shape};
 pub use coalesce::{Group, JOIN_MAX, Join, JoinKinds, MEMBERS_MAX};
 pub use exit::{Exit, Punt, Reason};
@@ -29,3 +32,4 @@ pub use segment::{
     ChecksumForm, Cut, CutError, HEADERS_MAX, SEGMENTS_MAX, TCP_CSUM_OFFSET, UDP_CSUM_OFFSET, complete_checksum,
 };
 pub use slot::{FRAME_LEN_MAX, FrameRef, HEADROOM, NO_TAIL, SMALL_LEN, Slots};
+pub use vni::{Vni, VniError};

@@ -139,6 +139,17 @@ impl Slots {
         self.small[to..to + count].copy_from_slice(&self.big[from..from + count]);
     }
 
+    /// Copies one of several frames that landed together, `length` bytes at `at` behind the virtio header's place, to slots of
+    /// its own: to the small one what fits, to `rest`, needed for longer frames, all of it.
+    pub fn take_part(&mut self, (head, rest): (u32, u32), (landed, at): (u32, usize), length: usize) {
+        let from = landed as usize + VNET_HEADER_LEN + at;
+        if length > SMALL_LEN {
+            self.big.copy_within(from..from + length, rest as usize + VNET_HEADER_LEN);
+        }
+        let count = length.min(SMALL_LEN);
+        self.small[head as usize..head as usize + count].copy_from_slice(&self.big[from..from + count]);
+    }
+
     /// Puts a frame with its virtio header into a pair of slots.
     pub fn fill(&mut self, head: u32, tail: u32, offload: &Offload, frame: &[u8]) {
         let landing = self.landing(tail);

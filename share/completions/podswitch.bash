@@ -34,6 +34,9 @@ _podswitch() {
             podswitch,man)
                 cmd="podswitch__subcmd__man"
                 ;;
+            podswitch,neighbor)
+                cmd="podswitch__subcmd__neighbor"
+                ;;
             podswitch,purge)
                 cmd="podswitch__subcmd__purge"
                 ;;
@@ -70,6 +73,9 @@ _podswitch() {
             podswitch__subcmd__help,man)
                 cmd="podswitch__subcmd__help__subcmd__man"
                 ;;
+            podswitch__subcmd__help,neighbor)
+                cmd="podswitch__subcmd__help__subcmd__neighbor"
+                ;;
             podswitch__subcmd__help,purge)
                 cmd="podswitch__subcmd__help__subcmd__purge"
                 ;;
@@ -88,11 +94,47 @@ _podswitch() {
             podswitch__subcmd__help,trace)
                 cmd="podswitch__subcmd__help__subcmd__trace"
                 ;;
+            podswitch__subcmd__help__subcmd__neighbor,add)
+                cmd="podswitch__subcmd__help__subcmd__neighbor__subcmd__add"
+                ;;
+            podswitch__subcmd__help__subcmd__neighbor,delete)
+                cmd="podswitch__subcmd__help__subcmd__neighbor__subcmd__delete"
+                ;;
+            podswitch__subcmd__help__subcmd__neighbor,list)
+                cmd="podswitch__subcmd__help__subcmd__neighbor__subcmd__list"
+                ;;
             podswitch__subcmd__help__subcmd__route,add)
                 cmd="podswitch__subcmd__help__subcmd__route__subcmd__add"
                 ;;
             podswitch__subcmd__help__subcmd__route,del)
                 cmd="podswitch__subcmd__help__subcmd__route__subcmd__del"
+                ;;
+            podswitch__subcmd__neighbor,add)
+                cmd="podswitch__subcmd__neighbor__subcmd__add"
+                ;;
+            podswitch__subcmd__neighbor,del)
+                cmd="podswitch__subcmd__neighbor__subcmd__delete"
+                ;;
+            podswitch__subcmd__neighbor,delete)
+                cmd="podswitch__subcmd__neighbor__subcmd__delete"
+                ;;
+            podswitch__subcmd__neighbor,help)
+                cmd="podswitch__subcmd__neighbor__subcmd__help"
+                ;;
+            podswitch__subcmd__neighbor,list)
+                cmd="podswitch__subcmd__neighbor__subcmd__list"
+                ;;
+            podswitch__subcmd__neighbor__subcmd__help,add)
+                cmd="podswitch__subcmd__neighbor__subcmd__help__subcmd__add"
+                ;;
+            podswitch__subcmd__neighbor__subcmd__help,delete)
+                cmd="podswitch__subcmd__neighbor__subcmd__help__subcmd__delete"
+                ;;
+            podswitch__subcmd__neighbor__subcmd__help,help)
+                cmd="podswitch__subcmd__neighbor__subcmd__help__subcmd__help"
+                ;;
+            podswitch__subcmd__neighbor__subcmd__help,list)
+                cmd="podswitch__subcmd__neighbor__subcmd__help__subcmd__list"
                 ;;
             podswitch__subcmd__route,add)
                 cmd="podswitch__subcmd__route__subcmd__add"
@@ -119,7 +161,7 @@ _podswitch() {
 
     case "${cmd}" in
         podswitch)
-            opts="-h -V --socket --log-level --help --version run attach detach route show trace doctor stop purge completions man help"
+            opts="-h -V --socket --log-level --help --version run attach detach route neighbor show trace doctor stop purge completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -261,7 +303,7 @@ _podswitch() {
             return 0
             ;;
         podswitch__subcmd__help)
-            opts="run attach detach route show trace doctor stop purge completions man help"
+            opts="run attach detach route neighbor show trace doctor stop purge completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -347,6 +389,62 @@ _podswitch() {
         podswitch__subcmd__help__subcmd__man)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__help__subcmd__neighbor)
+            opts="add delete list"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__help__subcmd__neighbor__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__help__subcmd__neighbor__subcmd__delete)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__help__subcmd__neighbor__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -473,6 +571,196 @@ _podswitch() {
         podswitch__subcmd__man)
             opts="-h --socket --log-level --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "off error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__neighbor)
+            opts="-h --socket --log-level --help add delete del list help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "off error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__neighbor__subcmd__add)
+            opts="-h --subnet --via --backend --vtep-mac --origin --file --socket --log-level --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --subnet)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --via)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --backend)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --vtep-mac)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --origin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --file)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "off error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__neighbor__subcmd__delete)
+            opts="-h --subnet --force --origin --socket --log-level --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --subnet)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --origin)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --socket)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --log-level)
+                    COMPREPLY=($(compgen -W "off error warn info debug trace" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__neighbor__subcmd__help)
+            opts="add delete list help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__neighbor__subcmd__help__subcmd__add)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__neighbor__subcmd__help__subcmd__delete)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__neighbor__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__neighbor__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        podswitch__subcmd__neighbor__subcmd__list)
+            opts="-h --json --socket --log-level --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -657,7 +945,7 @@ _podswitch() {
             return 0
             ;;
         podswitch__subcmd__run)
-            opts="-h --config --pod-range --router-address --mtu --host-port --state --state-dir --poll --spin-us --worker-cpu --pipeline --strict-mac --sweep-seconds --metrics-address --socket --log-level --help"
+            opts="-h --config --pod-range --router-address --mtu --host-port --underlay-address --tunnel --vxlan-vni --vxlan-port --vtep-mac --udp-port --state --state-dir --poll --spin-us --worker-cpu --pipeline --strict-mac --sweep-seconds --metrics-address --socket --log-level --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -680,6 +968,30 @@ _podswitch() {
                     return 0
                     ;;
                 --host-port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --underlay-address)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tunnel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --vxlan-vni)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --vxlan-port)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --vtep-mac)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --udp-port)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -735,7 +1047,7 @@ _podswitch() {
             return 0
             ;;
         podswitch__subcmd__show)
-            opts="-h --json --watch --socket --log-level --help ports routes neighbors drops status workers adjacencies worlds endpoints returns config"
+            opts="-h --json --watch --socket --log-level --help ports routes neighbors stations drops status workers adjacencies worlds endpoints returns config"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -37,6 +37,7 @@ complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "run" -d 'Run a 
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "attach" -d 'Join a pod\'s namespace to the switch'
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "detach" -d 'Take a pod off, and the routes to it'
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "route" -d 'Add and delete routes'
+complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "neighbor" -d 'Add, delete and list neighbours: other nodes and the subnets of their pods'
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "show" -d 'Show ports, routes, endpoints, counters or the switch itself'
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "trace" -d 'Show packets, what each stage of the path saw of them and decided'
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "doctor" -d 'Say what this machine gives a switch and what it lacks'
@@ -48,8 +49,14 @@ complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "help" -d 'Print
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l config -d 'Configuration file; flags override its keys one by one' -r -F
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l pod-range -d 'Addresses of this node\'s pods; give it once for each range' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l router-address -d 'The switch\'s own address, one for each family or range [default: the first of each pod range]' -r
-complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l mtu -d 'MTU of pods that do not ask for another: 576 to 65521, with IPv6 from 1280 [default: 1500]' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l mtu -d 'MTU of pods that do not ask for another: 576 to 65521, with IPv6 from 1280 [default: what tunnels leave, or 1500]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l host-port -d 'Name of the interface between the switch and the host [default: podswitch0]' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l underlay-address -d 'This node\'s own address towards other nodes; give it once for each family [default: none, and no tunnels]' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l tunnel -d 'A tunnel that ends here: vxlan or udp; give it once for each [default: vxlan, with an underlay address]' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l vxlan-vni -d 'Number of the VXLAN segment [default: 1]' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l vxlan-port -d 'UDP port of VXLAN, here and at other nodes [default: 8472]' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l vtep-mac -d 'Ethernet address of VXLAN\'s end here [default: made from the first underlay address]' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l udp-port -d 'UDP port of the udp tunnel, here and at other nodes [default: 8285]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l state-dir -l state -d 'Where the switch keeps what it was asked for [default: /run/podswitch]' -r -F
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l poll -d 'What workers do when there is nothing to do: adaptive, spin or sleep [default: adaptive]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l spin-us -d 'How long adaptive workers spin before they sleep, in microseconds [default: 50]' -r
@@ -123,6 +130,68 @@ complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_se
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from help" -f -a "add" -d 'Add a route, or change the target of one added here before'
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from help" -f -a "del" -d 'Delete a route'
 complete -c podswitch -n "__fish_podswitch_using_subcommand route; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and not __fish_seen_subcommand_from add delete del list help" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and not __fish_seen_subcommand_from add delete del list help" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and not __fish_seen_subcommand_from add delete del list help" -s h -l help -d 'Print help'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and not __fish_seen_subcommand_from add delete del list help" -f -a "add" -d 'Add a neighbour, or change one added here before; or many at once'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and not __fish_seen_subcommand_from add delete del list help" -f -a "delete" -d 'Delete a neighbour'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and not __fish_seen_subcommand_from add delete del list help" -f -a "del" -d 'Delete a neighbour'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and not __fish_seen_subcommand_from add delete del list help" -f -a "list" -d 'List neighbours, as `show neighbors` does'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and not __fish_seen_subcommand_from add delete del list help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from add" -l subnet -d 'The addresses of its pods' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from add" -l via -d 'The node\'s own address' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from add" -l backend -d 'How packets get there: vxlan, udp or host-gw' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from add" -l vtep-mac -d 'Ethernet address of the node\'s VTEP; vxlan needs it' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from add" -l origin -d 'In whose name' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from add" -l file -d 'Add those of a file of JSON instead, all or none; - is the standard input' -r -F
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from add" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from add" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from add" -s h -l help -d 'Print help'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from delete" -l subnet -d 'The addresses of its pods' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from delete" -l origin -d 'In whose name' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from delete" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from delete" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from delete" -l force -d 'Also if another origin asked for it'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from delete" -s h -l help -d 'Print help'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from del" -l subnet -d 'The addresses of its pods' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from del" -l origin -d 'In whose name' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from del" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from del" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from del" -l force -d 'Also if another origin asked for it'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from del" -s h -l help -d 'Print help'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from list" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from list" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
+error\t''
+warn\t''
+info\t''
+debug\t''
+trace\t''"
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from list" -l json -d 'Print JSON'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from help" -f -a "add" -d 'Add a neighbour, or change one added here before; or many at once'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from help" -f -a "delete" -d 'Delete a neighbour'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from help" -f -a "list" -d 'List neighbours, as `show neighbors` does'
+complete -c podswitch -n "__fish_podswitch_using_subcommand neighbor; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c podswitch -n "__fish_podswitch_using_subcommand show" -l watch -d 'Of ports: show rates again and again, every so many seconds [default: 2]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand show" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
 complete -c podswitch -n "__fish_podswitch_using_subcommand show" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
@@ -194,17 +263,21 @@ info\t''
 debug\t''
 trace\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand man" -s h -l help -d 'Print help'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "run" -d 'Run a switch until it is stopped'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "attach" -d 'Join a pod\'s namespace to the switch'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "detach" -d 'Take a pod off, and the routes to it'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "route" -d 'Add and delete routes'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "show" -d 'Show ports, routes, endpoints, counters or the switch itself'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "trace" -d 'Show packets, what each stage of the path saw of them and decided'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "doctor" -d 'Say what this machine gives a switch and what it lacks'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "stop" -d 'End the switch; pods\' interfaces and routes stay for the next start'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "purge" -d 'Remove all a switch ever made, whether it runs or is dead'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "completions" -d 'Print completions for a shell'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "man" -d 'Write the manual pages into a directory'
-complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route show trace doctor stop purge completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "run" -d 'Run a switch until it is stopped'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "attach" -d 'Join a pod\'s namespace to the switch'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "detach" -d 'Take a pod off, and the routes to it'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "route" -d 'Add and delete routes'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "neighbor" -d 'Add, delete and list neighbours: other nodes and the subnets of their pods'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "show" -d 'Show ports, routes, endpoints, counters or the switch itself'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "trace" -d 'Show packets, what each stage of the path saw of them and decided'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "doctor" -d 'Say what this machine gives a switch and what it lacks'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "stop" -d 'End the switch; pods\' interfaces and routes stay for the next start'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "purge" -d 'Remove all a switch ever made, whether it runs or is dead'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "completions" -d 'Print completions for a shell'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "man" -d 'Write the manual pages into a directory'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and not __fish_seen_subcommand_from run attach detach route neighbor show trace doctor stop purge completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c podswitch -n "__fish_podswitch_using_subcommand help; and __fish_seen_subcommand_from route" -f -a "add" -d 'Add a route, or change the target of one added here before'
 complete -c podswitch -n "__fish_podswitch_using_subcommand help; and __fish_seen_subcommand_from route" -f -a "del" -d 'Delete a route'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and __fish_seen_subcommand_from neighbor" -f -a "add" -d 'Add a neighbour, or change one added here before; or many at once'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and __fish_seen_subcommand_from neighbor" -f -a "delete" -d 'Delete a neighbour'
+complete -c podswitch -n "__fish_podswitch_using_subcommand help; and __fish_seen_subcommand_from neighbor" -f -a "list" -d 'List neighbours, as `show neighbors` does'

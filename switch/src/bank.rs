@@ -135,7 +135,7 @@ impl Bank {
             let before = burst.len;
             let frames = frames_max.min(burst.room().saturating_sub(ROOM_FOR_ANSWERS));
             port.begin(self.home);
-            let received = port.receive(self.home, burst, lane, Budget { frames, ..PORT_BUDGET });
+            let received = port.receive(self.home, burst, (world, lane), Budget { frames, ..PORT_BUDGET });
             let found = burst.len > before;
             // Of turns that find nothing few count: many fit into the moment between a sender's choice of a queue and its
             // frame's entry.

@@ -3,6 +3,7 @@
 //! Results go to standard output, errors to standard error as `error: ...` and, where something can be done,
 //! `hint: ...`. Exit codes: 0 done, 1 refused or failed, 2 misused.
 
+mod neighbor;
 mod show;
 mod trace;
 
@@ -27,6 +28,7 @@ use crate::config::{self, Config, Settings};
 use crate::purge::{self, Leftover};
 use crate::{doctor, engine, log, privilege, store};
 
+use self::neighbor::NeighborAction;
 use self::show::{Table, View, watch};
 use self::trace::TraceArgs;
 
@@ -87,6 +89,9 @@ enum Action {
     /// Add and delete routes.
     #[command(subcommand)]
     Route(RouteAction),
+    /// Add, delete and list neighbours: other nodes and the subnets of their pods.
+    #[command(subcommand)]
+    Neighbor(NeighborAction),
     /// Show ports, routes, endpoints, counters or the switch itself.
     #[command(after_help = SHOW_EXAMPLES)]
     Show {
@@ -220,6 +225,10 @@ enum Error {
     Purge(#[from] purge::Error),
     #[error("this needs {}, which this process lacks", privilege::listed(.0))]
     Privilege(Vec<privilege::Capability>),
+    #[error("cannot read the neighbours in {}", file.display())]
+    Unread { file: PathBuf, source: io::Error },
+    #[error("{} holds something else than neighbours", file.display())]
+    NoNeighbor { file: PathBuf, source: serde_json::Error },
     #[error("cannot write the output")]
     Output(#[from] io::Error),
     #[error("a purge takes every pod off the network and was not confirmed")]
@@ -236,13 +245,14 @@ impl Error {
             Error::Control(error) if is_for_root_alone(error) => Some(format!("run it as root: {}", privilege::sudo())),
             Error::Privilege(_) => Some(format!("run it as root: {}", privilege::sudo())),
             Error::Control(error) => error.hint().map(str::to_owned),
-            Error::Config(error) => error.hint(),
+            Error::Config(error) | Error::Engine(engine::Error::Config(error)) => error.hint(),
+            Error::NoNeighbor { .. } => Some("see `podswitch neighbor add --help` for what one looks like".to_owned()),
             Error::Engine(engine::Error::Store(error)) => error.hint(),
             Error::Engine(engine::Error::Server(error)) => error.hint(),
             Error::Purge(purge::Error::Store(error)) => error.hint(),
             Error::Unwatchable => Some("say `podswitch show ports --watch`".to_owned()),
             Error::Unconfirmed => Some("give --yes".to_owned()),
-            Error::Engine(_) | Error::Purge(_) | Error::Output(_) | Error::Findings(_) => None,
+            Error::Engine(_) | Error::Purge(_) | Error::Unread { .. } | Error::Output(_) | Error::Findings(_) => None,
         }
     }
 }
@@ -268,6 +278,7 @@ impl Action {
                 client.delete_route(DeleteRoute { prefix, origin: Origin::Cli, force })?;
                 Ok(())
             }
+            Action::Neighbor(neighbor) => neighbor.execute(&client),
             Action::Show { view: View::Ports, watch: Some(seconds), .. } => watch::ports(&client, seconds),
             Action::Show { watch: Some(_), .. } => Err(Error::Unwatchable),
             Action::Show { view, json, .. } => print(&view.ask(&client, json)?),

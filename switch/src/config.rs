@@ -12,19 +12,23 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Command};
-use control::{InterfaceName, Mtu, Poll};
-use packet::Prefix;
+use control::{Backend, InterfaceName, Mtu, Poll};
+use packet::{Mac, Prefix, Vni};
 use serde::{Deserialize, Serialize};
 
 use crate::crew::WORKERS_MAX;
 
+mod underlay;
+
 #[cfg(test)]
 mod tests;
+
+pub use self::underlay::{Underlay, UnderlayError};
 
 /// Settings as they are written, each present or not.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Args, Deserialize)]
@@ -38,12 +42,31 @@ pub struct Settings {
     #[arg(long, value_name = "ADDRESS")]
     #[serde(default)]
     pub router_address: Vec<IpAddr>,
-    /// MTU of pods that do not ask for another: 576 to 65521, with IPv6 from 1280 [default: 1500].
+    /// MTU of pods that do not ask for another: 576 to 65521, with IPv6 from 1280 [default: what tunnels leave, or 1500].
     #[arg(long, value_name = "BYTES")]
     pub mtu: Option<Mtu>,
     /// Name of the interface between the switch and the host [default: podswitch0].
     #[arg(long, value_name = "INTERFACE")]
     pub host_port: Option<InterfaceName>,
+    /// This node's own address towards other nodes; give it once for each family [default: none, and no tunnels].
+    #[arg(long, value_name = "ADDRESS")]
+    #[serde(default)]
+    pub underlay_address: Vec<IpAddr>,
+    /// A tunnel that ends here: vxlan or udp; give it once for each [default: vxlan, with an underlay address].
+    #[arg(long = "tunnel", value_name = "TUNNEL")]
+    pub tunnels: Option<Vec<Backend>>,
+    /// Number of the VXLAN segment [default: 1].
+    #[arg(long, value_name = "VNI")]
+    pub vxlan_vni: Option<Vni>,
+    /// UDP port of VXLAN, here and at other nodes [default: 8472].
+    #[arg(long, value_name = "PORT")]
+    pub vxlan_port: Option<NonZeroU16>,
+    /// Ethernet address of VXLAN's end here [default: made from the first underlay address].
+    #[arg(long, value_name = "MAC")]
+    pub vtep_mac: Option<Mac>,
+    /// UDP port of the udp tunnel, here and at other nodes [default: 8285].
+    #[arg(long, value_name = "PORT")]
+    pub udp_port: Option<NonZeroU16>,
     /// Where the switch keeps what it was asked for [default: /run/podswitch].
     #[arg(long, visible_alias = "state", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -80,6 +103,8 @@ pub struct Settings {
 pub struct Config {
     /// What pods and the host see of this node.
     pub node: Node,
+    /// The MTU of the node is not given: with tunnels it is what they leave of the underlay's.
+    pub mtu_by_underlay: bool,
     /// Where the switch keeps what it was asked for.
     pub state_dir: PathBuf,
     /// Where it listens for control.
@@ -112,6 +137,9 @@ pub struct Node {
     pub mtu: Mtu,
     /// The interface between the switch and the host.
     pub host_port: InterfaceName,
+    /// How other nodes reach it.
+    #[serde(default)]
+    pub underlay: Underlay,
 }
 
 /// Why there is no [`Config`].
@@ -140,6 +168,10 @@ pub enum Error {
     RouterFamily { range: Prefix },
     #[error("mtu: {mtu} is too small for the IPv6 range {range}: allowed are {} to {}", Mtu::MIN_IPV6, Mtu::MAX)]
     MtuIpv6 { mtu: Mtu, range: Prefix },
+    #[error(transparent)]
+    Underlay(#[from] UnderlayError),
+    #[error("mtu: tunnels leave {left} bytes of the underlay's MTU, and pods need {}", Mtu::MIN)]
+    MtuLeft { left: u32 },
     #[error("spin_us: {spin_us} is too long: allowed are 0 to {SPIN_US_MAX}")]
     Spin { spin_us: u32 },
     #[error("worker_cpus: {workers} workers are too many: a TAP has at most {WORKERS_MAX} queues")]
@@ -207,6 +239,16 @@ impl Settings {
             router_address: if self.router_address.is_empty() { other.router_address } else { self.router_address },
             mtu: self.mtu.or(other.mtu),
             host_port: self.host_port.or(other.host_port),
+            underlay_address: if self.underlay_address.is_empty() {
+                other.underlay_address
+            } else {
+                self.underlay_address
+            },
+            tunnels: self.tunnels.or(other.tunnels),
+            vxlan_vni: self.vxlan_vni.or(other.vxlan_vni),
+            vxlan_port: self.vxlan_port.or(other.vxlan_port),
+            vtep_mac: self.vtep_mac.or(other.vtep_mac),
+            udp_port: self.udp_port.or(other.udp_port),
             state_dir: self.state_dir.or(other.state_dir),
             socket: self.socket.or(other.socket),
             poll: self.poll.or(other.poll),
@@ -233,6 +275,7 @@ impl TryFrom<Settings> for Config {
 impl Config {
     /// The same for a switch that is not to run but to be cleaned up after: pod ranges are neither needed nor checked.
     pub fn without_ranges(settings: Settings) -> Result<Self, Error> {
+        let underlay = Underlay::of(&settings);
         let state_dir = settings.state_dir.unwrap_or_else(|| PathBuf::from(STATE_DIR));
         let socket = settings.socket.unwrap_or_else(|| state_dir.join(SOCKET));
         for (key, path) in [("state_dir", &state_dir), ("socket", &socket)] {
@@ -254,6 +297,7 @@ impl Config {
             return Err(Error::MetricsElsewhere { address });
         }
         let node = Node {
+            underlay,
             router_addresses: router_addresses(settings.router_address, &settings.pod_ranges),
             pod_ranges: settings.pod_ranges,
             mtu: settings.mtu.unwrap_or(Mtu::ETHERNET),
@@ -261,6 +305,7 @@ impl Config {
         };
         Ok(Config {
             node,
+            mtu_by_underlay: settings.mtu.is_none(),
             state_dir,
             socket,
             poll: settings.poll.unwrap_or(Poll::Adaptive),
@@ -272,11 +317,23 @@ impl Config {
             metrics_address: settings.metrics_address,
         })
     }
+
+    /// The same where the links that have the underlay's addresses have the MTUs that `link_mtu` says.
+    ///
+    /// # Errors
+    /// Tunnels leave too little for pods.
+    pub fn over_links(mut self, link_mtu: impl Fn(IpAddr) -> u32) -> Result<Config, Error> {
+        if let Some(left) = self.node.underlay.pod_mtu(link_mtu).filter(|_| self.mtu_by_underlay) {
+            self.node.mtu = underlay::pod_mtu(left).ok_or(Error::MtuLeft { left })?;
+        }
+        self.node.check()?;
+        Ok(self)
+    }
 }
 
 impl Node {
     fn check(&self) -> Result<(), Error> {
-        let Node { pod_ranges, router_addresses, mtu, .. } = self;
+        let Node { pod_ranges, router_addresses, mtu, underlay, .. } = self;
         if pod_ranges.is_empty() {
             return Err(Error::NoRange);
         }
@@ -302,7 +359,7 @@ impl Node {
                 return Err(Error::RouterTwice { address });
             }
         }
-        Ok(())
+        Ok(underlay.check(pod_ranges)?)
     }
 }
 
@@ -320,6 +377,7 @@ impl Error {
                 "give 127.0.0.1:{0} or [::1]:{0}, and let a proxy serve them elsewhere if need be",
                 address.port()
             )),
+            Error::Underlay(error) => error.hint().map(str::to_owned),
             Error::RouterFamily { .. } => Some("give one address for each family, or none at all".to_owned()),
             _ => None,
         }

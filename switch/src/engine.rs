@@ -13,11 +13,13 @@
 //! A stop leaves pods' interfaces, routes and the store for the next start, which takes them up again; a purge leaves
 //! nothing.
 
+mod across;
 mod counted;
 mod crowding;
 mod endpoints;
 mod error;
 mod inside;
+mod neighbors;
 mod pulse;
 mod scrape;
 pub mod slow_side;
@@ -25,6 +27,7 @@ mod sweep;
 mod tables;
 mod takeover;
 mod trace;
+mod uplinks;
 mod views;
 
 use std::io;
@@ -48,6 +51,7 @@ use crate::signals;
 use crate::state::{Change, State};
 use crate::store::Store;
 
+use self::across::Links;
 pub(crate) use self::endpoints::netns_id;
 pub use self::error::Error;
 pub(crate) use self::error::report;
@@ -62,6 +66,8 @@ use self::trace::Traces;
 /// # Errors
 /// What it needs and did not get: the state directory, the socket, the host port.
 pub fn run(config: Config) -> Result<(), Error> {
+    let links = Links::of(&config)?;
+    let config = config.over_links(|address| links.mtu(address))?;
     let signals = signals::block().map_err(system("signalfd"))?;
     let mut store = Store::open(&config.state_dir)?;
     let kept = store.load()?;
@@ -79,7 +85,9 @@ pub fn run(config: Config) -> Result<(), Error> {
     let host = takeover::open_host_port((&config, &crew), &mut store, kept.as_ref())?;
     let state = State::new(config.node.clone());
     let tables = Tables::new(&config, &crew, host, &waker).map_err(system("starting the workers"))?;
+    let ends = links.ends(&config);
     let mut engine = Engine::new((config, crew), store, state, tables);
+    engine.tables.open_uplinks((ends, &engine.config.node.pod_ranges), &engine.crew)?;
     if let Some(kept) = kept {
         engine.take_over(kept)?;
     }
@@ -167,6 +175,7 @@ impl Engine {
             if self.looked.elapsed() >= self.config.sweep_every {
                 self.looked = Instant::now();
                 self.sweep();
+                self.mend_host_routes();
             }
             if self.tables.a_worker_is_gone() {
                 return Err(Error::Worker);
@@ -224,9 +233,11 @@ impl Engine {
             Request::Detach(detach) => self.change(Change::Detach(detach)),
             Request::AddRoute(route) => self.change(Change::AddRoute(route)),
             Request::DeleteRoute(delete) => self.change(Change::DeleteRoute(delete)),
+            Request::ChangeNeighbors(change) => self.change_neighbors(change),
             Request::Ports => Ok(Reply::Ports(views::ports(self))),
             Request::Routes => Ok(Reply::Routes(views::routes(self))),
             Request::Neighbors => Ok(Reply::Neighbors(views::neighbors(self))),
+            Request::Stations => Ok(Reply::Stations(views::stations(self))),
             Request::Drops => Ok(Reply::Drops(views::drops(self))),
             Request::Status => Ok(Reply::Status(views::status(self))),
             Request::Workers => Ok(Reply::Workers(inside::workers(self))),

@@ -6,8 +6,8 @@ use packet::{Burst, Offload, Punt, Slots, VNET_HEADER_LEN};
 use ring::spsc::Consumer;
 
 use crate::mailbox::{Receiver, Sender, mailbox};
-use crate::path::Departures;
-use crate::port::Count;
+use crate::path::{self, Departures};
+use crate::port::{Count, Link};
 use crate::returns::Returns;
 use crate::tracer::{Record, Tracer};
 use crate::world::World;
@@ -140,7 +140,14 @@ impl Lane {
             }
             to.counters.of(self.number).add(Count::Answered, 1);
             burst.push(head, if spilled { tail } else { packet::NO_TAIL }, length as u32, *port);
-            burst.to[burst.len - 1] = *port;
+            let row = burst.len - 1;
+            burst.to[row] = *port;
+            if let Link::Uplink(_) = to.link {
+                let head = self.slots.head_mut(burst.head[row], burst.length[row]);
+                let adjacency = path::readdress(head, world);
+                burst.adjacency[row] = adjacency.0;
+                burst.to[row] = world.adjacency(adjacency.0).port;
+            }
         }
     }
 }

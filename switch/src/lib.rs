@@ -23,6 +23,7 @@ pub mod placement;
 pub mod port;
 pub mod privilege;
 pub mod purge;
+pub mod remotes;
 pub mod returns;
 pub mod server;
 pub mod signals;

@@ -49,6 +49,8 @@ pub struct Metrics {
     pub endpoints: u64,
     /// Routes asked for.
     pub routes: u64,
+    /// Other nodes' subnets, by backend.
+    pub neighbors: Vec<(&'static str, u64)>,
     /// Endpoints detached because their namespace was gone.
     pub swept: u64,
     /// When the switch started.
@@ -219,6 +221,8 @@ impl Metrics {
         out.gauge("worlds_retiring", help, self.worlds_retiring)?;
         out.gauge("endpoints", "Endpoints attached.", self.endpoints)?;
         out.gauge("routes", "Routes asked for, those of endpoints' own addresses apart.", self.routes)?;
+        let neighbors = self.neighbors.iter().map(|&(backend, count)| (vec![("backend", backend.to_owned())], count));
+        out.gauges("neighbors", "Neighbours asked for, each a subnet of another node, by backend.", neighbors)?;
         let ReturnMetrics { entries, evicted } = self.returns;
         out.gauge("return_entries", "Return entries in use: flows that the host translates.", entries.value)?;
         out.gauge("return_entries_limit", "Return entries there is room for.", entries.limit)?;

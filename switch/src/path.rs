@@ -22,11 +22,13 @@ mod parse;
 mod rewrite;
 mod route;
 pub(crate) mod transport_fields;
+mod wrap;
 
 use control::Stage;
 use packet::Burst;
 
 pub use depart::Departures;
+pub(crate) use rewrite::readdress;
 
 use crate::lane::Lane;
 use crate::world::World;

@@ -4,13 +4,16 @@
 //! [`Abilities`]: the departure cuts, joins and finishes checksums as they ask. Kinds:
 //!
 //! - [`Link::Tap`]: a TAP; its frames carry a virtio header, so super-frames pass whole;
+//! - [`Link::Uplink`]: the end of tunnels to other nodes;
 //! - [`Link::Memory`]: one end of a wire in memory, for tests and benches.
 //!
 //! A descriptor that has nothing answers `WouldBlock`, which ends the receive; a TAP gives no back-pressure, so
 //! conservation ends at the accepted write.
 
+mod express;
 mod memory;
 mod tap;
+mod uplink;
 
 use std::io::{self, IoSlice};
 use std::iter;
@@ -25,8 +28,11 @@ use packet::{Burst, Mac, Punt, Reason};
 use ring::Counters;
 
 use crate::lane::Lane;
+use crate::world::World;
 
+pub use express::{EXPRESS_ROOM, Express};
 pub use memory::{MemoryPort, Wire};
+pub use uplink::Uplink;
 
 /// One port with all that is known of it.
 pub struct Port {
@@ -62,6 +68,8 @@ pub struct Port {
 pub enum Link {
     /// A TAP with virtio headers.
     Tap(Tap),
+    /// The end of tunnels to other nodes.
+    Uplink(Uplink),
     /// A wire in memory.
     Memory(MemoryPort),
 }
@@ -185,7 +193,7 @@ impl PortCounters {
 }
 
 /// A port's counters as they were at one moment, or sums of them.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Counted {
     counts: [u64; Count::ALL.len()],
     drops: [u64; Reason::COUNT],
@@ -219,6 +227,12 @@ impl Counted {
     }
 }
 
+impl Default for Counted {
+    fn default() -> Self {
+        Counted { counts: [0; Count::ALL.len()], drops: [0; Reason::COUNT], punts: [0; Punt::COUNT] }
+    }
+}
+
 impl AddAssign<&Counted> for Counted {
     fn add_assign(&mut self, other: &Counted) {
         let add = |to: &mut [u64], from: &[u64]| to.iter_mut().zip(from).for_each(|(to, from)| *to += from);
@@ -248,7 +262,16 @@ pub enum Received {
 
 impl Port {
     /// Receives frames of one queue into rows of `burst` until nothing is left or `budget` is used up.
-    pub fn receive(&self, queue: u16, burst: &mut Burst, lane: &mut Lane, budget: Budget) -> Received {
+    pub fn receive(
+        &self,
+        queue: u16,
+        burst: &mut Burst,
+        (world, lane): (&World, &mut Lane),
+        budget: Budget,
+    ) -> Received {
+        if let Link::Uplink(uplink) = &self.link {
+            return uplink.receive((self, queue), burst, (world, lane), budget);
+        }
         let Lane { slots, spare, .. } = lane;
         let before = burst.len;
         let mut bytes = 0;
@@ -262,6 +285,7 @@ impl Port {
             let got = match &self.link {
                 Link::Tap(tap) => tap::receive(&tap.queues()[usize::from(queue)], slots, head, tail),
                 Link::Memory(memory) => memory.receive(slots, head, tail),
+                Link::Uplink(_) => unreachable!("an uplink receives trains"),
             };
             let Some(length) = got else {
                 slots.give_small(head);
@@ -312,6 +336,7 @@ impl Port {
                 tap::write_frame(queues.get(usize::from(queue)).unwrap_or(&queues[0]), slices)
             }
             Link::Memory(memory) => memory.write(slices),
+            Link::Uplink(_) => unreachable!("what leaves by an uplink is wrapped"),
         }
     }
 
@@ -319,6 +344,7 @@ impl Port {
     pub fn queues(&self) -> u16 {
         match &self.link {
             Link::Tap(tap) => tap.queues().len() as u16,
+            Link::Uplink(uplink) => uplink.queues(),
             Link::Memory(_) => 1,
         }
     }
@@ -327,6 +353,7 @@ impl Port {
     pub fn descriptor(&self, queue: u16) -> Option<RawFd> {
         match &self.link {
             Link::Tap(tap) => Some(tap.queues().get(usize::from(queue))?.as_raw_fd()),
+            Link::Uplink(uplink) => uplink.descriptor(queue),
             Link::Memory(_) => None,
         }
     }

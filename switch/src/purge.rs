@@ -4,12 +4,14 @@
 //! pods' interfaces, the configuration for the host port, the route protocol number for routes. An interface is taken
 //! for ours only if it is a TAP, and a pod's only if the namespace is still the one it was made in.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use control::InterfaceName;
+use control::{InterfaceName, Neighbor};
 use host::{Namespace, Netlink, Route};
 use packet::Prefix;
 
@@ -17,7 +19,7 @@ use crate::config::Config;
 use crate::engine::netns_id;
 use crate::state::Endpoint;
 use crate::store::{self, Kept, Store};
-use crate::wire::{TAP_KIND, unless_missing};
+use crate::wire::{TAP_KIND, host_routes, unless_missing};
 
 /// One thing that was left.
 #[derive(Debug)]
@@ -61,10 +63,10 @@ pub enum Error {
 /// was kept there is not known, and goes with its namespace.
 pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, Error> {
     if !config.state_dir.exists() {
-        return of_the_node(&[&config.node.host_port], &config.node.pod_ranges);
+        return of_the_node(&[&config.node.host_port], &config.node.pod_ranges, &[]);
     }
     let store = Store::open(&config.state_dir)?;
-    let Kept { node, endpoints, .. } = store.load()?.unwrap_or_default();
+    let Kept { node, endpoints, neighbors, .. } = store.load()?.unwrap_or_default();
     let nodes = || node.iter().chain([&config.node]);
     let ranges: Vec<Prefix> = nodes().flat_map(|node| node.pod_ranges.iter().copied()).collect();
     let mut host_ports: Vec<&InterfaceName> = nodes().map(|node| &node.host_port).collect();
@@ -73,13 +75,18 @@ pub fn leftovers(config: &Config) -> Result<Vec<Leftover>, Error> {
     for endpoint in &endpoints {
         found.extend(pod_interface(endpoint)?);
     }
-    found.extend(of_the_node(&host_ports, &ranges)?);
+    found.extend(of_the_node(&host_ports, &ranges, &neighbors)?);
     found.push(Leftover::StateDirectory(config.state_dir.clone()));
     Ok(found)
 }
 
-/// What is in the node's namespace; of the routes those for `ranges`, or all of ours when no range is known.
-fn of_the_node(host_ports: &[&InterfaceName], ranges: &[Prefix]) -> Result<Vec<Leftover>, Error> {
+/// What is in the node's namespace; of the routes those for `ranges` and to `neighbors`, or all of ours when no range is
+/// known.
+fn of_the_node(
+    host_ports: &[&InterfaceName],
+    ranges: &[Prefix],
+    neighbors: &[Neighbor],
+) -> Result<Vec<Leftover>, Error> {
     let mut own = Netlink::open()?;
     let mut found = Vec::new();
     for name in host_ports.iter().map(|name| name.as_str()) {
@@ -90,9 +97,13 @@ fn of_the_node(host_ports: &[&InterfaceName], ranges: &[Prefix]) -> Result<Vec<L
         }
         found.push(Leftover::HostPort { name: name.to_owned() });
     }
+    let ways: HashSet<(Prefix, Option<IpAddr>)> =
+        neighbors.iter().filter_map(host_routes::route).map(|route| (route.prefix, route.via)).collect();
     let is_ours = |route: &Route| {
-        let meant = ranges.is_empty() || ranges.contains(&route.prefix);
-        route.protocol == Route::PROTOCOL && route.link.is_none() && meant
+        let of_a_range = route.link.is_none() && ranges.contains(&route.prefix);
+        let meant = ranges.is_empty() || of_a_range || ways.contains(&(route.prefix, route.via));
+        // Those by a host port go with it.
+        route.protocol == Route::PROTOCOL && !route.onlink && meant
     };
     found.extend(own.routes()?.into_iter().filter(is_ours).map(Leftover::Route));
     Ok(found)

@@ -3,8 +3,8 @@
 //!
 //! The server decides nothing. It turns bytes into a [`Call`], hands it to the engine, and turns the reply back into
 //! bytes. Limits, so that no client can hold the switch up: on each of the two [`CONNECTIONS_MAX`] connections, one call
-//! each, a head within [`HEAD_TIMEOUT`] and [`HEAD_LEN_MAX`], a body within [`BODY_LEN_MAX`], all of it within
-//! [`CONNECTION_TIMEOUT`]; when all connections are taken, who has been silent longest makes room (`places.rs`). Calls queue
+//! each, a head within [`HEAD_TIMEOUT`] and [`HEAD_LEN_MAX`], a body within [`BODY_LEN_MAX`] (of neighbours, which come many
+//! at once, [`NEIGHBORS_LEN_MAX`]), all of it within [`CONNECTION_TIMEOUT`]; when all connections are taken, who has been silent longest makes room (`places.rs`). Calls queue
 //! in the bounded channel the engine gives, and what finds it full is told to come again.
 
 mod monitoring;
@@ -26,9 +26,9 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get};
 use axum::serve::Listener;
-use control::wire::{self, BODY_LEN_MAX};
+use control::wire::{self, BODY_LEN_MAX, NEIGHBORS_LEN_MAX};
 use control::{Code, Refusal, Reply, Request};
 use crossbeam::channel::{Sender, TrySendError};
 use hyper::server::conn::http1;
@@ -313,8 +313,9 @@ fn accept<L: Listener>(
 
 /// What those are served with who may ask.
 fn everything(visit: Visit) -> Router {
+    let many = Router::new().route(wire::NEIGHBORS, any(answer)).layer(DefaultBodyLimit::max(NEIGHBORS_LEN_MAX));
     let requests = Router::new().route(wire::OPENAPI, get(describe).fallback(answer)).fallback(answer);
-    requests.layer(DefaultBodyLimit::max(BODY_LEN_MAX)).merge(monitoring::pages()).with_state(visit)
+    requests.layer(DefaultBodyLimit::max(BODY_LEN_MAX)).merge(many).merge(monitoring::pages()).with_state(visit)
 }
 
 async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router, lasts_max: Duration) {
@@ -343,8 +344,10 @@ async fn answer(
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
     visit.said.all();
+    let limit = if target.path() == wire::NEIGHBORS { NEIGHBORS_LEN_MAX } else { BODY_LEN_MAX };
+    let body = body.map_err(|rejection| unread(&rejection, limit));
     let target = target.path_and_query().map_or("/", |target| target.as_str());
-    let request = body.map_err(unread).and_then(|body| wire::decode(method.as_str(), target, &body));
+    let request = body.and_then(|body| wire::decode(method.as_str(), target, &body));
     respond(match request {
         Ok(request) => match visit.engine.ask(|reply| Call::Request(request, reply), REPLY_TIMEOUT).await {
             Ok(Answer { reply: Ok(Reply::Ports(ports)), places }) => {
@@ -365,9 +368,9 @@ async fn turn_away() -> Response {
     respond(Err(Refusal::new(Code::Forbidden, "the switch answers to root alone").hint("run this as root")))
 }
 
-fn unread(rejection: BytesRejection) -> Refusal {
+fn unread(rejection: &BytesRejection, limit: usize) -> Refusal {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        Refusal::new(Code::TooLarge, format!("the body is longer than {BODY_LEN_MAX} bytes"))
+        Refusal::new(Code::TooLarge, format!("the body is longer than {limit} bytes"))
     } else {
         Refusal::new(Code::Invalid, "the body broke off")
     }

@@ -1,4 +1,4 @@
-//! What was asked for: the node's own settings, endpoints and routes. Pure: no clock, no kernel, no threads.
+//! What was asked for: the node's own settings, endpoints, routes and neighbours. Pure: no clock, no kernel, no threads.
 //!
 //! [`State::apply`] takes one [`Change`] and refuses it whole or applies it whole; a refusal says what is in the way
 //! and, where something can be done, what. The rules:
@@ -10,22 +10,28 @@
 //! - what one origin asked for, only that origin takes back, unless forced;
 //! - with an endpoint go the routes to it; those of another origin hold it, unless forced.
 //!
-//! Limits: [`ENDPOINTS_MAX`], [`ADDRESSES_MAX`] for each of them, [`ROUTES_MAX`].
+//! What holds for neighbours stands in `state/neighbors.rs`.
+//!
+//! Limits: [`ENDPOINTS_MAX`], [`ADDRESSES_MAX`] for each of them, [`ROUTES_MAX`], [`control::NEIGHBORS_MAX`].
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use control::{
-    Attach, Code, DeleteRoute, Detach, InterfaceName, Mtu, Name, NetnsPath, Origin, PodAddress, Refusal, Route,
-    RouteTarget,
+    Attach, ChangeNeighbors, Code, DeleteRoute, Detach, InterfaceName, Mtu, Name, Neighbor, NetnsPath, Origin,
+    PodAddress, Refusal, Route, RouteTarget,
 };
 use packet::{Mac, Prefix};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Node;
 
+mod neighbors;
+
 #[cfg(test)]
 pub(crate) mod tests;
+
+use self::neighbors::Neighbors;
 
 /// Everything that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -33,6 +39,7 @@ pub struct State {
     node: Node,
     endpoints: BTreeMap<Name, Endpoint>,
     routes: BTreeMap<Prefix, Route>,
+    neighbors: Neighbors,
 }
 
 /// A pod's attachment.
@@ -91,6 +98,7 @@ pub enum Change {
     Detach(Detach),
     AddRoute(Route),
     DeleteRoute(DeleteRoute),
+    ChangeNeighbors(ChangeNeighbors),
 }
 
 /// What a change did.
@@ -109,12 +117,19 @@ pub enum Effect {
     },
     /// The route is gone.
     RouteDeleted(Route),
+    /// Neighbours came and went; one that took the place of another is in both.
+    NeighborsChanged {
+        /// Those that are gone, or replaced.
+        before: Vec<Neighbor>,
+        /// Those that are there instead, or new.
+        after: Vec<Neighbor>,
+    },
 }
 
 impl State {
-    /// A state without endpoints and routes.
+    /// A state without endpoints, routes and neighbours.
     pub fn new(node: Node) -> Self {
-        State { node, endpoints: BTreeMap::new(), routes: BTreeMap::new() }
+        State { node, endpoints: BTreeMap::new(), routes: BTreeMap::new(), neighbors: Neighbors::default() }
     }
 
     /// Takes an endpoint that was kept, under settings that may have changed since, or refuses it.
@@ -138,6 +153,7 @@ impl State {
             Change::Detach(detach) => self.detach(&detach),
             Change::AddRoute(route) => self.add_route(route),
             Change::DeleteRoute(delete) => self.delete_route(&delete),
+            Change::ChangeNeighbors(change) => self.change_neighbors(change),
         }
     }
 
@@ -159,6 +175,10 @@ impl State {
             Effect::RouteDeleted(route) => {
                 self.routes.insert(route.prefix, route.clone());
                 Effect::RouteAdded { route, replaced: None }
+            }
+            Effect::NeighborsChanged { before, after } => {
+                self.put_neighbors(&after, &before);
+                Effect::NeighborsChanged { before: after, after: before }
             }
             Effect::Detached(..) => unreachable!("what was taken away in the kernel is not given back"),
         }
@@ -265,6 +285,9 @@ impl State {
     }
 
     fn check_address(&self, address: IpAddr) -> Result<(), Refusal> {
+        if self.node.underlay.addresses.contains(&address) {
+            return Err(conflict(format!("{address} is this node's own address towards others")));
+        }
         if self.node.router_addresses.contains(&address) {
             return Err(conflict(format!("{address} is the router address of this node"))
                 .hint("choose another, or set router_address in the configuration"));
@@ -275,6 +298,10 @@ impl State {
         if let Some(Route { prefix, origin, .. }) = self.routes.get(&Prefix::host(address)) {
             return Err(conflict(format!("{origin} asked for a route {prefix}"))
                 .hint(format!("delete it first: `podswitch route del {prefix}`")));
+        }
+        let alone = Prefix::host(address);
+        if let Some(other) = self.neighbors.overlapping(alone).filter(|other| other.subnet == alone) {
+            return Err(conflict(format!("{address} is a pod of the neighbour at {}", other.via)));
         }
         Ok(())
     }
@@ -306,6 +333,12 @@ impl State {
         }
         if self.node.pod_ranges.contains(prefix) {
             return Err(conflict(format!("{prefix} is a pod range of this node")).hint("route a part of it"));
+        }
+        // A default route is for what nobody else has.
+        if let Some(Neighbor { subnet, origin, .. }) =
+            self.neighbors.overlapping(*prefix).filter(|_| prefix.length() > 0)
+        {
+            return Err(conflict(format!("the route {prefix} overlaps the neighbour {subnet}, asked for by {origin}")));
         }
         if *prefix != Prefix::host(address) {
             return Ok(());

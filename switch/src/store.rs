@@ -9,8 +9,10 @@
 //! ```
 //!
 //! Intent is kept before the effect, so a start finds what was half made. A damaged record is told and left out; every
-//! other one counts, see `journal`. A state of another boot of the machine is void: its namespaces are gone. Formats:
-//! 1, one JSON document in `state.json`, is read and becomes 2, the journal; newer ones are refused rather than misread.
+//! other one counts, see `journal`. A state of another boot of the machine is void: its namespaces are gone.
+//!
+//! Formats: 1, one JSON document in `state.json`; 2, the journal; 3, the journal with neighbours and the underlay. Older ones
+//! are read and become the newest; newer ones are refused rather than misread.
 
 mod journal;
 
@@ -22,7 +24,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use control::{Name, Route};
+use control::{Name, Neighbor, Route};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
@@ -54,6 +56,8 @@ pub struct Kept {
     pub endpoints: Vec<Endpoint>,
     /// Its routes.
     pub routes: Vec<Route>,
+    /// Its neighbours.
+    pub neighbors: Vec<Neighbor>,
     /// What was no sound record.
     pub damages: Vec<Damage>,
 }
@@ -67,6 +71,8 @@ enum Record<'a> {
     EndpointGone(Cow<'a, Name>),
     Route(Cow<'a, Route>),
     RouteGone(Prefix),
+    Neighbor(Cow<'a, Neighbor>),
+    NeighborGone(Prefix),
 }
 
 /// The first record.
@@ -165,7 +171,7 @@ impl Store {
         let damages = vec![Damage { line: 1, cut_off: false }];
         Ok(Some(match serde_json::from_slice(&text) {
             Ok(Document { node, endpoints, routes, .. }) => {
-                Kept { node: Some(node), endpoints, routes, damages: Vec::new() }
+                Kept { node: Some(node), endpoints, routes, ..Kept::default() }
             }
             Err(_) => Kept { damages, ..Kept::default() },
         }))
@@ -181,26 +187,21 @@ impl Store {
 
     /// Keeps `state` in place of all that was kept before.
     pub fn begin(&mut self, state: &State) -> Result<(), Error> {
-        self.write(state.node(), state.endpoints(), state.routes())
+        let (endpoints, routes) = (state.endpoints().map(Record::endpoint), state.routes().map(Record::route));
+        self.write(state.node(), endpoints.chain(routes).chain(state.neighbors().map(Record::neighbor)))
     }
 
     /// Keeps what was kept before, under new settings.
     pub fn carry_over(&mut self, node: &Node, kept: &Kept) -> Result<(), Error> {
-        self.write(node, kept.endpoints.iter(), kept.routes.iter())
+        let (endpoints, routes) = (kept.endpoints.iter().map(Record::endpoint), kept.routes.iter().map(Record::route));
+        self.write(node, endpoints.chain(routes).chain(kept.neighbors.iter().map(Record::neighbor)))
     }
 
-    fn write<'a>(
-        &mut self,
-        node: &Node,
-        endpoints: impl Iterator<Item = &'a Endpoint>,
-        routes: impl Iterator<Item = &'a Route>,
-    ) -> Result<(), Error> {
+    fn write<'a>(&mut self, node: &'a Node, records: impl Iterator<Item = Record<'a>>) -> Result<(), Error> {
         let path = self.dir.join(JOURNAL);
         let failed = |source| Error::Io { action: "write", path: path.clone(), source };
         let head = Head { format: FORMAT, boot: boot(), node: Cow::Borrowed(node) };
-        let endpoints = endpoints.map(|endpoint| Record::Endpoint(Cow::Borrowed(endpoint)));
-        let routes = routes.map(|route| Record::Route(Cow::Borrowed(route)));
-        let records = [Record::Head(head)].into_iter().chain(endpoints).chain(routes);
+        let records = [Record::Head(head)].into_iter().chain(records);
         let journal = Journal::replace(&path, records).map_err(failed)?;
         self.full_at = 2 * journal.records() + RECORDS_SPARE;
         self.journal = Some(journal);
@@ -231,6 +232,20 @@ impl Store {
     }
 }
 
+impl Record<'_> {
+    fn endpoint(endpoint: &Endpoint) -> Record<'_> {
+        Record::Endpoint(Cow::Borrowed(endpoint))
+    }
+
+    fn route(route: &Route) -> Record<'_> {
+        Record::Route(Cow::Borrowed(route))
+    }
+
+    fn neighbor(neighbor: &Neighbor) -> Record<'_> {
+        Record::Neighbor(Cow::Borrowed(neighbor))
+    }
+}
+
 impl Error {
     /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
@@ -252,7 +267,8 @@ impl Error {
 
 /// What the records come to, unless they are of another run of the machine.
 fn fold(records: Vec<Record<'_>>) -> Option<Kept> {
-    let (mut node, mut endpoints, mut routes) = (None, BTreeMap::<Name, Endpoint>::new(), BTreeMap::new());
+    let (mut node, mut endpoints) = (None, BTreeMap::<Name, Endpoint>::new());
+    let (mut routes, mut neighbors) = (BTreeMap::new(), BTreeMap::new());
     for record in records {
         match record {
             Record::Head(head) if head.boot != boot() => return None,
@@ -265,10 +281,12 @@ fn fold(records: Vec<Record<'_>>) -> Option<Kept> {
             Record::EndpointGone(name) => drop(endpoints.remove(name.as_ref())),
             Record::Route(route) => drop(routes.insert(route.prefix, route.into_owned())),
             Record::RouteGone(prefix) => drop(routes.remove(&prefix)),
+            Record::Neighbor(neighbor) => drop(neighbors.insert(neighbor.subnet, neighbor.into_owned())),
+            Record::NeighborGone(subnet) => drop(neighbors.remove(&subnet)),
         }
     }
     let (endpoints, routes) = (endpoints.into_values().collect(), routes.into_values().collect());
-    Some(Kept { node, endpoints, routes, damages: Vec::new() })
+    Some(Kept { node, endpoints, routes, neighbors: neighbors.into_values().collect(), damages: Vec::new() })
 }
 
 fn is_same_interface(one: &Endpoint, other: &Endpoint) -> bool {
@@ -277,13 +295,17 @@ fn is_same_interface(one: &Endpoint, other: &Endpoint) -> bool {
 
 fn records(effect: &Effect) -> Vec<Record<'_>> {
     match effect {
-        Effect::Attached(endpoint) => vec![Record::Endpoint(Cow::Borrowed(endpoint))],
+        Effect::Attached(endpoint) => vec![Record::endpoint(endpoint)],
         Effect::Detached(endpoint, routes) => {
             let gone = routes.iter().map(|route| Record::RouteGone(route.prefix));
             gone.chain([Record::EndpointGone(Cow::Borrowed(&endpoint.name))]).collect()
         }
-        Effect::RouteAdded { route, .. } => vec![Record::Route(Cow::Borrowed(route))],
+        Effect::RouteAdded { route, .. } => vec![Record::route(route)],
         Effect::RouteDeleted(route) => vec![Record::RouteGone(route.prefix)],
+        Effect::NeighborsChanged { before, after } => {
+            let gone = before.iter().map(|neighbor| Record::NeighborGone(neighbor.subnet));
+            gone.chain(after.iter().map(Record::neighbor)).collect()
+        }
     }
 }
 
@@ -312,7 +334,7 @@ const JOURNAL: &str = "state.journal";
 const JOURNAL_NEW: &str = "state.new";
 const DAMAGED: &str = "state.damaged";
 const DOCUMENT: &str = "state.json";
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Overtaken records a journal may hold beside as many as there are sound ones.
 const RECORDS_SPARE: usize = 4096;
 

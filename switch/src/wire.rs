@@ -11,6 +11,8 @@
 //!
 //! Until a TAP is made persistent, closing it removes it with all that hangs on it: that is the undo of every step here.
 
+pub mod host_routes;
+
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -20,7 +22,7 @@ use std::time::{Duration, Instant};
 use control::{InterfaceName, Mtu};
 use host::{
     Address, Error, Family, Link, LinkChange, Namespace, Neighbor, Netlink, Route, RouteKind, Scope, Sysctl, Tap,
-    TapOptions,
+    TapFeature, TapOptions,
 };
 use ipnet::IpNet;
 use packet::{Mac, Prefix};
@@ -83,6 +85,19 @@ pub fn readopt_pod(endpoint: &Endpoint, namespace: &Namespace, queues: u16) -> R
         pod.link(name)?;
         Ok(tap)
     })?
+}
+
+/// Has the pod's kernel make super-frames that fit one datagram of a tunnel, headers included. The pod may change that: it is for
+/// speed alone.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn limit_super_frames(endpoint: &Endpoint, namespace: &Namespace) -> Result<(), Error> {
+    let bytes = SUPER_FRAME_IN_TUNNEL;
+    let mut pod = Netlink::open_in(namespace)?;
+    let index = pod.link(endpoint.interface.as_str())?.index;
+    let limits = LinkChange { gso_max_size: Some(bytes), gso_ipv4_max_size: Some(bytes), ..Default::default() };
+    pod.change_link(index, &limits)
 }
 
 /// Makes the host port, or takes the one an earlier switch left; its addresses and routes are brought up to `node`.
@@ -207,6 +222,33 @@ fn mtu(mtu: Mtu) -> u32 {
 /// What the host port needs of the kernel, on its own device only. The switch's ICMP errors come from the router
 /// address, which is the host's own (`accept_local`). While no switch holds the device its routes do not count, so that
 /// the unreachable ones behind them answer (`ignore_routes_with_linkdown`).
+/// Makes the TAP by which super-frames go into tunnels uncut, with so many queues; none where the kernel does not know such
+/// frames. It goes with this process.
+///
+/// # Errors
+/// What the kernel refused.
+pub fn express(name: &str, queues: u16) -> Result<Option<Tap>, Error> {
+    let tap = Tap::open(&TapOptions { queues, multi_queue: true, tunnels: true, ..TapOptions::new(name) })?;
+    if !tap.offers(TapFeature::UdpTunnelGso) {
+        return Ok(None);
+    }
+    for (key, value) in EXPRESS_SYSCTLS {
+        set_if_present(&Sysctl::interface(Family::V4, name, key)?, value)?;
+    }
+    set_if_present(&Sysctl::interface(Family::V6, name, "disable_ipv6")?, "1")?;
+    let mut own = Netlink::open()?;
+    let index = own.link(name)?.index;
+    own.change_link(index, &LinkChange { mac: Some(EXPRESS_MAC), up: Some(true), ..Default::default() })?;
+    Ok(Some(tap))
+}
+
+/// The station that takes encapsulated super-frames for the kernel to forward.
+pub const EXPRESS_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
+/// What the kernel's IPv4 needs to forward what comes from this node's own address.
+const EXPRESS_SYSCTLS: &[(&str, &str)] =
+    &[("forwarding", "1"), ("accept_local", "1"), ("rp_filter", "0"), ("send_redirects", "0")];
+
 const HOST_SYSCTLS: &[(Family, &str, &str)] = &[
     (Family::V4, "forwarding", "1"),
     (Family::V4, "accept_local", "1"),
@@ -222,6 +264,8 @@ const HOST_SYSCTLS: &[(Family, &str, &str)] = &[
     (Family::V6, "accept_redirects", "0"),
 ];
 
+/// With outer headers, and those of 64 segments, it stays below 64 KiB.
+const SUPER_FRAME_IN_TUNNEL: u32 = 61_440;
 /// What the kernel calls no queue discipline.
 const NO_QUEUE: &str = "noqueue";
 /// What the kernel calls the kind of a TAP.

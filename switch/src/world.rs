@@ -16,8 +16,10 @@ use std::sync::Arc;
 use packet::{Mac, Prefix, Punt, Reason};
 use route_table::{Fib, NextHop};
 
+use crate::bank::PORTS_MAX;
 use crate::config::Node;
 use crate::port::Port;
+use crate::remotes::Remotes;
 use crate::state::{GATEWAY_V4, GATEWAY_V6};
 use crate::tracer::Trace;
 
@@ -30,6 +32,8 @@ pub struct World {
     pub adjacencies: Vec<Adjacency>,
     /// Destination address to next-hop number.
     pub fib: Fib,
+    /// The nodes behind tunnels.
+    pub remotes: Arc<Remotes>,
     /// How many comings and goings of ports led to it from the first world, each published as a world of its own.
     pub number: u64,
     /// Shared by every world of a switch that still exists.
@@ -51,6 +55,8 @@ pub struct Adjacency {
     pub destination: Mac,
     /// Our own address on that link.
     pub source: Mac,
+    /// Number of the node behind a tunnel, of [`Remotes`]; 0 for none.
+    pub remote: u16,
 }
 
 /// What an adjacency does with a packet.
@@ -95,12 +101,13 @@ pub const FIXED: [Adjacency; FIRST_ENDPOINT] = [
 impl Adjacency {
     /// An adjacency that forwards nothing.
     pub const fn of(hop: Hop) -> Self {
-        Adjacency { hop, port: 0, mtu: u16::MAX, destination: Mac::ZERO, source: Mac::ZERO }
+        Adjacency { hop, port: 0, mtu: u16::MAX, destination: Mac::ZERO, source: Mac::ZERO, remote: 0 }
     }
 
     /// The adjacency of the station behind `port`.
     pub fn to(port: &Port) -> Self {
-        Adjacency { hop: Hop::Forward, port: port.number, mtu: port.mtu, destination: port.mac, source: port.gateway }
+        let Port { number, mtu, mac, gateway, .. } = *port;
+        Adjacency { hop: Hop::Forward, port: number, mtu, destination: mac, source: gateway, remote: 0 }
     }
 }
 
@@ -110,13 +117,22 @@ impl World {
         let mut adjacencies = FIXED.to_vec();
         adjacencies[HOST.index()] = Adjacency::to(&host);
         let ports = vec![Some(Arc::new(host))];
-        World { ports, adjacencies, fib, number: 0, existing: Arc::default(), trace: None }
+        let remotes = Arc::default();
+        World { ports, adjacencies, fib, remotes, number: 0, existing: Arc::default(), trace: None }
     }
 
     /// The adjacency of that number; a number the world does not know is the first one, no route.
     #[inline]
     pub fn adjacency(&self, number: u16) -> &Adjacency {
         self.adjacencies.get(usize::from(number)).unwrap_or(&self.adjacencies[0])
+    }
+
+    /// Writes adjacencies by their numbers.
+    pub fn set_adjacencies(&mut self, adjacencies: impl IntoIterator<Item = (NextHop, Adjacency)>) {
+        for (hop, adjacency) in adjacencies {
+            self.adjacencies.resize(self.adjacencies.len().max(hop.index() + 1), FIXED[0]);
+            self.adjacencies[hop.index()] = adjacency;
+        }
     }
 
     /// Makes a port and the adjacency of its station known.
@@ -148,6 +164,9 @@ impl World {
         self.ports.get(usize::from(number))?.as_deref()
     }
 }
+
+/// The first number that belongs to neighbours: other nodes.
+pub const FIRST_NEIGHBOR: usize = FIRST_ENDPOINT + PORTS_MAX;
 
 /// The next-hop number of the station behind a port.
 pub fn hop_of(port: u16) -> NextHop {

@@ -19,9 +19,13 @@ use podswitch::world::World;
 use ring::snapshot::Publisher;
 use route_table::RouteTable;
 
+use ends::{Kind, nodes};
 use frames::{Packet, arp_request};
-use rig::{ABLE, HOST, PLAIN, Rig, Station, mac, tcp, udp, v4};
+use rig::{ABLE, HOST, PLAIN, Rig, Station, UPLINK, mac, tcp, udp, v4};
 
+#[allow(dead_code, reason = "the path tests use more of it")]
+#[path = "path/ends.rs"]
+mod ends;
 #[allow(dead_code, reason = "the path tests read more of it")]
 #[path = "path/frames.rs"]
 mod frames;
@@ -88,7 +92,7 @@ fn the_stages_of_a_pipeline_allocate_nothing() {
         }
         let allocations = allocations(|| {
             let received = receiving.turn(|burst, world, lane| {
-                world.ports.iter().flatten().for_each(|port| _ = port.receive(0, burst, lane, rig::BUDGET));
+                world.ports.iter().flatten().for_each(|port| _ = port.receive(0, burst, (world, lane), rig::BUDGET));
             });
             assert!(received && deciding.turn(0) && departing.turn());
         });
@@ -99,6 +103,31 @@ fn the_stages_of_a_pipeline_allocate_nothing() {
     };
     (0..TURNS / 10).for_each(|_| _ = turn());
     assert_eq!((0..TURNS).map(|_| turn()).sum::<u64>(), 0);
+}
+
+/// Trains, super-frames that are cut, and all that is wrapped and unwrapped.
+#[test]
+fn turns_through_a_tunnel_allocate_nothing() {
+    for kind in [Kind::Vxlan, Kind::Bare] {
+        let (mut near, mut far) = nodes(kind);
+        let (offload, long) = tcp(Family::V4, 1, 2, 20_000).super_frame(1380);
+        let small = udp(Family::V4, 1, 2, 22).frame();
+        let mut turn = || {
+            near.send(1, &offload, &long);
+            (0..20).for_each(|_| near.send(1, &Offload::default(), &small));
+            let allocations = allocations(|| {
+                near.path_turn();
+                far.path_turn();
+            });
+            far.drain(2, |_, _| {});
+            allocations
+        };
+        (0..TURNS / 10).for_each(|_| _ = turn());
+        assert_eq!((0..TURNS).map(|_| turn()).sum::<u64>(), 0);
+        let happened = |count: u64| assert!(count >= TURNS as u64, "{count}");
+        happened(near.count(UPLINK, Count::Sent) / 21);
+        happened(far.count(2, Count::Joined));
+    }
 }
 
 /// Of a thousand turns, after a hundred that nobody watches.

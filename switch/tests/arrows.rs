@@ -10,15 +10,23 @@ use std::{
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, TargetKind};
 
 /// Every crate of the workspace and which of our own crates its non-test code may use.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("podswitch-ring", &[]),
     ("podswitch-packet", &[]),
     ("podswitch-route-table", &["podswitch-packet"]),
+    ("podswitch-encap", &["podswitch-packet"]),
     ("podswitch-control", &["podswitch-packet"]),
     ("podswitch-host", &["podswitch-packet"]),
     (
         "podswitch",
-        &["podswitch-ring", "podswitch-packet", "podswitch-route-table", "podswitch-control", "podswitch-host"],
+        &[
+            "podswitch-ring",
+            "podswitch-packet",
+            "podswitch-route-table",
+            "podswitch-encap",
+            "podswitch-control",
+            "podswitch-host",
+        ],
     ),
     (
         "podswitch-bench",
@@ -26,6 +34,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
             "podswitch-ring",
             "podswitch-packet",
             "podswitch-route-table",
+            "podswitch-encap",
             "podswitch-control",
             "podswitch-host",
             "podswitch",

@@ -49,6 +49,11 @@ impl Flood {
     pub fn lost_share(&self) -> f64 {
         1.0 - self.delivered as f64 / self.sent.max(1) as f64
     }
+
+    /// Of a million that arrived, how many did so after a later one of their flow.
+    pub fn late_ppm(&self) -> f64 {
+        1e6 * self.late as f64 / self.delivered.max(1) as f64
+    }
 }
 
 /// How a flood is sent.
@@ -302,8 +307,8 @@ mod tests {
     }
 
     #[test]
-    fn the_share_lost_is_of_what_was_sent() {
-        let flood = Flood { delivered_pps: 0.0, sent: 8, delivered: 6, late: 0, duplicates: 0 };
-        assert_eq!(flood.lost_share(), 0.25);
+    fn the_share_lost_is_of_what_was_sent_and_the_share_late_of_what_came() {
+        let flood = Flood { delivered_pps: 0.0, sent: 8, delivered: 6, late: 3, duplicates: 0 };
+        assert_eq!((flood.lost_share(), flood.late_ppm()), (0.25, 500_000.0));
     }
 }

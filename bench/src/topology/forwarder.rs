@@ -1,14 +1,15 @@
-//! The plain forwarder: two TAPs without offloads, one thread, one read and one write per frame.
+//! The plain forwarders: one thread, one read and one write per frame, no offloads.
 //!
-//! It stands for what a switch reaches that treats a TAP as a file of frames. It is a process of its own (this
-//! program's hidden command `forwarder`), so that it can be pinned and ended apart from the load; it ends when its
-//! standard input does, so that it never outlives the bench.
+//! They stand for what a program reaches that treats a TAP or TUN as a file of frames. [`run`] forwards between two pods'
+//! TAPs, [`udp::run`] between the TUN of a node and another node. Each is a process of its own (a hidden command of this
+//! program), so that it can be pinned and ended apart from the load; it ends when its standard input does, so that it
+//! never outlives the bench.
 
 use std::io::{self, BufRead, BufReader};
-use std::os::fd::AsRawFd;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 
 use host::Namespace;
 use mio::unix::SourceFd;
@@ -19,30 +20,29 @@ use super::{Pod, kernel, program};
 use crate::error::{Error, Result};
 use crate::machine;
 
-/// The running forwarder; ended on drop.
+pub mod udp;
+
+/// A running forwarder; ended on drop.
 #[derive(Debug)]
 pub struct Forwarder {
     child: Child,
 }
 
 impl Forwarder {
-    /// Starts the forwarder on `cpu` and gives the TAPs it made the pods' addresses.
+    /// Starts the forwarder of one node on `cpu` and gives the TAPs it made the pods' addresses.
     pub(super) fn between(pods: &[Pod; 2], cpu: Option<usize>) -> Result<Self> {
         let mut command = Command::new(program("podswitch-bench")?);
         command.arg("forwarder").args(pods.iter().map(|pod| pod.namespace.path()));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        // On a thread of its own: a child inherits the CPUs of the thread that spawns it.
-        let spawned = thread::scope(|scope| {
-            let spawning = scope.spawn(|| {
-                machine::pin(cpu)?;
-                command.spawn().map_err(Error::system("start the plain forwarder"))
-            });
-            spawning.join().expect("spawning a process does not panic")
-        });
-        let mut forwarder = Self { child: spawned? };
-        forwarder.wait_until_ready()?;
+        let forwarder = Self::start(&Namespace::current()?, command, cpu)?;
         pods.iter().try_for_each(kernel::address_on_link)?;
         Ok(forwarder)
+    }
+
+    /// Starts the forwarder of `node`, from its own address to that of the other; its TUN is down.
+    pub(super) fn to_node(node: &Namespace, [own, peer]: [IpAddr; 2], cpu: Option<usize>) -> Result<Self> {
+        let mut command = Command::new(program("podswitch-bench")?);
+        command.arg("udp-forwarder").args([own.to_string(), peer.to_string()]);
+        Self::start(node, command, cpu)
     }
 
     /// The process.
@@ -51,15 +51,27 @@ impl Forwarder {
         self.child.id()
     }
 
+    /// The process keeps the namespace and the CPUs of the thread that starts it, which ends with this call.
+    fn start(namespace: &Namespace, mut command: Command, cpu: Option<usize>) -> Result<Self> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = namespace.run(|| {
+            machine::pin(cpu)?;
+            command.spawn().map_err(Error::system("start a plain forwarder"))
+        })??;
+        let mut forwarder = Self { child };
+        forwarder.wait_until_ready()?;
+        Ok(forwarder)
+    }
+
     /// Waits for the one line it prints; a forwarder that fails closes its output instead.
     fn wait_until_ready(&mut self) -> Result<()> {
         let output = self.child.stdout.take().expect("its output is a pipe");
         let mut line = String::new();
-        BufReader::new(output).read_line(&mut line).map_err(Error::system("read from the plain forwarder"))?;
+        BufReader::new(output).read_line(&mut line).map_err(Error::system("read from a plain forwarder"))?;
         if line == READY {
             return Ok(());
         }
-        let status = self.child.wait().map_err(Error::system("wait for the plain forwarder"))?;
+        let status = self.child.wait().map_err(Error::system("wait for a plain forwarder"))?;
         let command = "podswitch-bench forwarder".to_owned();
         Err(Error::Program { command, status: status.to_string(), output: line })
     }
@@ -77,25 +89,34 @@ impl Drop for Forwarder {
 pub fn run(namespaces: &[PathBuf; 2]) -> Result<()> {
     let [first, second] = namespaces;
     let taps = [open_tap(first)?, open_tap(second)?];
-    print!("{READY}");
-    io::Write::flush(&mut io::stdout()).map_err(Error::system("say that the forwarder is ready"))?;
-    forward(&taps).map_err(Error::system("forward frames between two TAPs"))
+    say_ready()?;
+    let descriptors = taps.each_ref().map(Iface::as_raw_fd);
+    let forwarded = forward(descriptors, |from| forward_frame(&taps[from], &taps[1 - from]));
+    forwarded.map_err(Error::system("forward frames between two TAPs"))
 }
 
 fn open_tap(namespace: &Path) -> Result<Iface> {
     let namespace = Namespace::open(namespace)?;
-    let opened = namespace.run(|| -> io::Result<_> {
-        let tap = Iface::without_packet_info("eth0", Mode::Tap)?;
-        tap.set_non_blocking()?;
-        Ok(tap)
-    });
-    opened?.map_err(Error::system("open a TAP"))
+    namespace.run(|| open("eth0", Mode::Tap))?.map_err(Error::system("open a TAP"))
 }
 
-fn forward(taps: &[Iface; 2]) -> io::Result<()> {
+fn open(name: &str, mode: Mode) -> io::Result<Iface> {
+    let device = Iface::without_packet_info(name, mode)?;
+    device.set_non_blocking()?;
+    Ok(device)
+}
+
+fn say_ready() -> Result<()> {
+    print!("{READY}");
+    io::Write::flush(&mut io::stdout()).map_err(Error::system("say that the forwarder is ready"))
+}
+
+/// Calls `step` with the number of a descriptor while that may be read, until standard input ends. A step forwards one
+/// frame; it fails with `WouldBlock` when there is none.
+fn forward(descriptors: [RawFd; 2], step: impl Fn(usize) -> io::Result<()>) -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(4);
-    for (number, fd) in [taps[0].as_raw_fd(), taps[1].as_raw_fd(), 0].into_iter().enumerate() {
+    for (number, fd) in descriptors.into_iter().chain([0]).enumerate() {
         poll.registry().register(&mut SourceFd(&fd), Token(number), Interest::READABLE)?;
     }
     let mut readable = [false; 2];
@@ -113,32 +134,35 @@ fn forward(taps: &[Iface; 2]) -> io::Result<()> {
             }
         }
         events.clear();
-        for from in 0..taps.len() {
-            if readable[from] {
-                readable[from] = forward_some(&taps[from], &taps[1 - from])?;
+        for (from, readable) in readable.iter_mut().enumerate().filter(|(_, readable)| **readable) {
+            match (0..FRAMES_PER_TURN).try_for_each(|_| step(from)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => *readable = false,
+                forwarded => forwarded?,
             }
         }
     }
 }
 
-/// Forwards up to [`FRAMES_PER_TURN`] frames; whether there may be more.
-fn forward_some(from: &Iface, to: &Iface) -> io::Result<bool> {
+fn forward_frame(from: &Iface, to: &Iface) -> io::Result<()> {
     let mut frame = [0; FRAME_MAX];
-    for _ in 0..FRAMES_PER_TURN {
-        let length = match from.recv(&mut frame) {
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-            // EIO: the interface is not up yet.
-            Err(error) if error.raw_os_error() == Some(libc::EIO) => return Ok(false),
-            Err(error) => return Err(error),
-        };
-        match to.send(&frame[..length]) {
-            // EIO: the other interface is not up; the frame is lost, as on a cable that leads nowhere.
-            Err(error) if error.raw_os_error() != Some(libc::EIO) => return Err(error),
-            _ => {}
-        }
+    let length = read(from, &mut frame)?;
+    write(to, &frame[..length])
+}
+
+/// Reads a frame; an interface that is not up yet (EIO) has none.
+fn read(from: &Iface, frame: &mut [u8]) -> io::Result<usize> {
+    from.recv(frame).map_err(|error| match error.raw_os_error() {
+        Some(libc::EIO) => io::ErrorKind::WouldBlock.into(),
+        _ => error,
+    })
+}
+
+/// Writes a frame; an interface that is not up (EIO) loses it, as a cable does that leads nowhere.
+fn write(to: &Iface, frame: &[u8]) -> io::Result<()> {
+    match to.send(frame) {
+        Err(error) if error.raw_os_error() != Some(libc::EIO) => Err(error),
+        _ => Ok(()),
     }
-    Ok(true)
 }
 
 const READY: &str = "ready\n";

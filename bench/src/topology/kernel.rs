@@ -1,4 +1,4 @@
-//! What the kernel alone joins pods with: a veth pair, a bridge, a router.
+//! What the kernel alone joins pods of one node with: a veth pair, a bridge, a router.
 //!
 //! Offloads of veth stay as they are by default: super-frames and unfinished checksums pass from pod to pod.
 
@@ -28,7 +28,7 @@ pub(super) fn bridge(pods: &[Pod; 2]) -> Result<TemporaryNamespace> {
     netlink.create_bridge("bridge")?;
     let bridge = netlink.link("bridge")?.index;
     for (number, pod) in pods.iter().enumerate() {
-        let port = connect(&mut netlink, number, pod)?;
+        let port = connect(&mut netlink, number, pod, None)?;
         netlink
             .change_link(port.index, &LinkChange { master: Some(bridge), up: Some(true), ..LinkChange::default() })?;
         address_on_link(pod)?;
@@ -48,7 +48,7 @@ pub(super) fn route(pods: &[Pod; 2]) -> Result<TemporaryNamespace> {
     })??;
     let mut netlink = Netlink::open_in(&node)?;
     for (number, pod) in pods.iter().enumerate() {
-        let port = connect(&mut netlink, number, pod)?;
+        let port = connect(&mut netlink, number, pod, None)?;
         netlink.change_link(port.index, &UP)?;
         let mut in_pod = Netlink::open_in(&pod.namespace)?;
         let eth0 = in_pod.link(ETH0)?;
@@ -80,23 +80,23 @@ pub(super) fn address_on_link(pod: &Pod) -> Result<()> {
     Ok(())
 }
 
-/// A veth pair between the namespace of `netlink` and the pod's `eth0`; the near end.
-fn connect(netlink: &mut Netlink, number: usize, pod: &Pod) -> Result<host::Link> {
+/// A veth pair between the namespace of `netlink` and the pod's `eth0`, of MTU 1500 unless told otherwise; the near end.
+pub(super) fn connect(netlink: &mut Netlink, number: usize, pod: &Pod, mtu: Option<u32>) -> Result<host::Link> {
     let name = format!("pod{number}");
     let far = Some(pod.namespace.as_fd());
-    netlink.create_veth(&VethPair { name: &name, peer: ETH0, peer_namespace: far, ..VethPair::default() })?;
+    netlink.create_veth(&VethPair { name: &name, peer: ETH0, peer_namespace: far, mtu, ..VethPair::default() })?;
     Ok(netlink.link(&name)?)
 }
 
 /// Usable at once: nobody else can have it.
-fn address_of(link: u32, net: IpNet) -> Address {
+pub(super) fn address_of(link: u32, net: IpNet) -> Address {
     Address { no_dad: true, ..Address::new(link, net) }
 }
 
-const ETH0: &str = "eth0";
+pub(super) const ETH0: &str = "eth0";
 const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
 const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xFE80, 0, 0, 0, 0, 0, 0, 1));
-const UP: LinkChange<'static> = LinkChange {
+pub(super) const UP: LinkChange<'static> = LinkChange {
     up: Some(true),
     name: None,
     mac: None,

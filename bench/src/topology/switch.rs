@@ -8,7 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use control::{Attach, Client, DropsView, InterfaceName, Name, NetnsPath, Origin, PodAddress};
+use control::{
+    Attach, ChangeNeighbors, Client, DropsView, InterfaceName, Name, Neighbor, NetnsPath, Origin, PodAddress,
+};
 use host::TemporaryNamespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -39,9 +41,13 @@ impl Switch {
 
     /// Starts a switch of a new node.
     pub fn start(program: &Program) -> Result<Self> {
-        let node = TemporaryNamespace::new("bench-node")?;
+        Self::start_in(TemporaryNamespace::new("bench-node")?, &RANGES.map(str::to_owned), program)
+    }
+
+    /// Starts the switch of a node, whose pods have their addresses from `ranges`.
+    pub(super) fn start_in(node: TemporaryNamespace, ranges: &[String], program: &Program) -> Result<Self> {
         let folder = TempDir::with_prefix("podswitch-bench-").map_err(Error::system("make a scratch folder"))?;
-        let text = configure(&folder) + &program.configuration;
+        let text = configure(&folder, ranges) + &program.configuration;
         fs::write(folder.path().join(CONFIGURATION), text).map_err(Error::system("write the configuration"))?;
         let child = spawn(&node, &folder, program.cpu)?;
         let client = Client::new(folder.path().join(SOCKET)).timeout(PATIENCE);
@@ -93,6 +99,12 @@ impl Switch {
             mac: None,
             origin: Origin::Cli,
         })?;
+        Ok(())
+    }
+
+    /// Tells of other nodes.
+    pub(super) fn add_neighbors(&self, add: Vec<Neighbor>) -> Result<()> {
+        self.client.change_neighbors(ChangeNeighbors { add, ..ChangeNeighbors::default() })?;
         Ok(())
     }
 
@@ -153,9 +165,9 @@ fn spawn(node: &TemporaryNamespace, folder: &TempDir, cpu: Option<usize>) -> Res
 }
 
 /// The configuration the switch needs; its socket lies in the state directory.
-fn configure(folder: &TempDir) -> String {
+fn configure(folder: &TempDir, ranges: &[String]) -> String {
     let state_dir = folder.path().display();
-    format!("pod_ranges = {RANGES:?}\nstate_dir = \"{state_dir}\"\n")
+    format!("pod_ranges = {ranges:?}\nstate_dir = \"{state_dir}\"\n")
 }
 
 const CONFIGURATION: &str = "podswitch.toml";

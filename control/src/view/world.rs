@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use packet::{Mac, Prefix};
+use packet::{Mac, Prefix, Vni};
 use serde::{Deserialize, Serialize};
 
-use crate::{InterfaceName, Mtu, Name, NetnsPath, Origin, Poll};
+use crate::{Backend, InterfaceName, Mtu, Name, NetnsPath, Origin, Poll};
 
 /// What is done with packets of one next hop.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -78,6 +78,12 @@ pub struct ConfigView {
     pub router_address: Vec<IpAddr>,
     pub mtu: Mtu,
     pub host_port: InterfaceName,
+    pub underlay_address: Vec<IpAddr>,
+    pub tunnels: Vec<Backend>,
+    pub vxlan_vni: Vni,
+    pub vxlan_port: u16,
+    pub vtep_mac: Option<Mac>,
+    pub udp_port: u16,
     pub state_dir: PathBuf,
     pub socket: PathBuf,
     pub metrics_address: Option<SocketAddr>,

@@ -107,6 +107,13 @@ impl<B: Borrow<[u8; IPV4_LEN]>> Ipv4<B> {
 }
 
 impl<B: BorrowMut<[u8; IPV4_LEN]>> Ipv4<B> {
+    /// Sets DSCP and ECN and patches the checksum.
+    #[inline]
+    pub fn set_tos(&mut self, tos: u8) {
+        let word: u16 = word(&self.0, 0);
+        self.patch(0, word & 0xff00 | u16::from(tos));
+    }
+
     /// Sets the packet's length and patches the checksum.
     #[inline]
     pub fn set_total_len(&mut self, total_len: u16) {
@@ -213,6 +220,13 @@ impl<B: Borrow<[u8; IPV6_LEN]>> Ipv6<B> {
 }
 
 impl<B: BorrowMut<[u8; IPV6_LEN]>> Ipv6<B> {
+    /// Sets DSCP and ECN.
+    #[inline]
+    pub fn set_traffic_class(&mut self, traffic_class: u8) {
+        let word: u16 = word(&self.0, 0);
+        put(&mut self.0, 0, (word & 0xf00f | u16::from(traffic_class) << 4).to_be_bytes());
+    }
+
     /// Sets the bytes after the fixed header.
     #[inline]
     pub fn set_payload_len(&mut self, payload_len: u16) {

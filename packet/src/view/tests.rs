@@ -60,13 +60,26 @@ fn setters_keep_the_ipv4_checksum_right() {
     ip.decrement_ttl();
     ip.set_id(0xffff);
     ip.set_total_len(40);
+    ip.set_tos(0xa5);
     assert_eq!((ip.ttl(), ip.id(), ip.total_len(), ip.protocol()), (63, 0xffff, 40, protocol::UDP));
+    assert_eq!((ip.tos(), ip.header_len()), (0xa5, 20));
     assert!(checksum::ipv4_header_is_right(ip.bytes()));
     ip.set_source(Ipv4Addr::new(1, 2, 3, 4));
     ip.set_destination(Ipv4Addr::new(5, 6, 7, 8));
     assert!(!checksum::ipv4_header_is_right(ip.bytes()));
     ip.fill_checksum();
     assert!(checksum::ipv4_header_is_right(ip.bytes()));
+}
+
+#[test]
+fn a_traffic_class_is_set_between_version_and_flow_label() {
+    let mut frame = v6(&[], protocol::UDP, &[0; 8]);
+    frame[15..18].copy_from_slice(&[0x5a, 0xbc, 0xde]);
+    let mut ip = Ipv6::parse_mut(&mut frame[14..]).unwrap();
+    assert_eq!((ip.traffic_class(), ip.flow_label()), (0x05, 0xa_bcde));
+    ip.set_traffic_class(0xe3);
+    assert_eq!((ip.traffic_class(), ip.flow_label()), (0xe3, 0xa_bcde));
+    assert!(Ipv6::parse(&frame[14..]).is_some());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use clap::ValueEnum;
 use comfy_table::presets::NOTHING;
-use control::{Client, DropsView, NeighborView, PortView, RouteView, Status};
+use control::{Client, DropsView, NeighborView, PortView, RouteView, StationView, Status};
 
 use super::json;
 
@@ -19,8 +19,10 @@ pub(super) enum View {
     Ports,
     /// Routes in force and who asked for them.
     Routes,
-    /// Neighbours on the ports' links.
+    /// Other nodes and their subnets.
     Neighbors,
+    /// Who is behind the ports' links.
+    Stations,
     /// Where every packet went.
     Drops,
     /// The switch in short.
@@ -49,6 +51,8 @@ impl View {
             (View::Routes, false) => routes(&client.routes()?),
             (View::Neighbors, true) => json(&client.neighbors()?),
             (View::Neighbors, false) => neighbors(&client.neighbors()?),
+            (View::Stations, true) => json(&client.stations()?),
+            (View::Stations, false) => stations(&client.stations()?),
             (View::Drops, true) => json(&client.drops()?),
             (View::Drops, false) => drops(&client.drops()?),
             (View::Status, true) => json(&client.status()?),
@@ -136,10 +140,17 @@ fn routes(routes: &[RouteView]) -> String {
 }
 
 fn neighbors(neighbors: &[NeighborView]) -> String {
+    let mut table = Table::new(&["subnet", "via", "backend", "vtep mac", "origin"]);
+    for NeighborView { subnet, via, backend, mac, origin } in neighbors {
+        table.row([subnet.to_string(), via.to_string(), backend.to_string(), or_dash(*mac), origin.to_string()]);
+    }
+    table.text()
+}
+
+fn stations(stations: &[StationView]) -> String {
     let mut table = Table::new(&["address", "mac", "port", "state"]);
-    for neighbor in neighbors {
-        let mac = neighbor.mac.map_or_else(|| "-".to_owned(), |mac| mac.to_string());
-        table.row([neighbor.address.to_string(), mac, neighbor.port.to_string(), neighbor.state.to_string()]);
+    for StationView { address, mac, port, state } in stations {
+        table.row([address.to_string(), or_dash(*mac), port.to_string(), state.to_string()]);
     }
     table.text()
 }
@@ -169,8 +180,8 @@ fn only(count: u64) -> BTreeMap<String, u64> {
 }
 
 fn status(status: &Status) -> String {
-    let Status { pid, version, uptime_seconds, workers, poll, endpoints, routes } = status;
-    let mut table = Table::new(&["pid", "version", "uptime", "workers", "poll", "endpoints", "routes"]);
+    let Status { pid, version, uptime_seconds, workers, poll, endpoints, routes, neighbors } = status;
+    let mut table = Table::new(&["pid", "version", "uptime", "workers", "poll", "endpoints", "routes", "neighbors"]);
     table.row([
         pid.to_string(),
         version.clone(),
@@ -179,6 +190,7 @@ fn status(status: &Status) -> String {
         poll.to_string(),
         endpoints.to_string(),
         routes.to_string(),
+        neighbors.to_string(),
     ]);
     table.text()
 }
@@ -191,6 +203,10 @@ fn uptime(seconds: u64) -> String {
         (0, _, _) => format!("{hours}h{minutes}m"),
         _ => format!("{days}d{hours}h"),
     }
+}
+
+fn or_dash(item: Option<impl Display>) -> String {
+    item.map_or_else(|| "-".to_owned(), |item| item.to_string())
 }
 
 fn joined<T: Display>(items: &[T]) -> String {

@@ -33,6 +33,12 @@ fn every_key_is_taken() {
         router_address = ["10.244.0.254"]
         mtu = 9000
         host_port = "pods"
+        underlay_address = ["192.168.9.1", "fd00:9::1"]
+        tunnels = ["vxlan", "udp"]
+        vxlan_vni = 4096
+        vxlan_port = 4789
+        vtep_mac = "66:f9:37:c3:7e:94"
+        udp_port = 8286
         state_dir = "/run/other"
         socket = "/run/other.sock"
         poll = "spin"
@@ -46,6 +52,15 @@ fn every_key_is_taken() {
     let config = parse(text).unwrap();
     assert_eq!(config.node.router_addresses, ["10.244.0.254".parse::<IpAddr>().unwrap()]);
     assert_eq!((config.node.mtu.get(), config.node.host_port.as_str()), (9000, "pods"));
+    let underlay = Underlay {
+        addresses: vec!["192.168.9.1".parse().unwrap(), "fd00:9::1".parse().unwrap()],
+        tunnels: vec![Backend::Vxlan, Backend::Udp],
+        vni: Vni::CALICO,
+        vxlan_port: 4789,
+        vtep_mac: Some(Mac([0x66, 0xf9, 0x37, 0xc3, 0x7e, 0x94])),
+        udp_port: 8286,
+    };
+    assert_eq!((config.node.underlay, config.mtu_by_underlay), (underlay, false));
     assert_eq!((config.state_dir, config.socket), ("/run/other".into(), "/run/other.sock".into()));
     assert_eq!((config.poll, config.spin), (Poll::Spin, Duration::from_micros(7)));
     assert_eq!((config.worker_cpus, config.pipeline, config.strict_mac), (vec![1, 1], true, true));
@@ -56,6 +71,97 @@ fn every_key_is_taken() {
     named.sort();
     keys.sort();
     assert_eq!(named, keys);
+}
+
+#[test]
+fn an_underlay_address_opens_vxlan_as_flannel_has_it() {
+    let config = parse(RANGE).unwrap();
+    assert_eq!((config.node.underlay, config.mtu_by_underlay), (Underlay::default(), true));
+    let underlay = |more: &str| parse(&format!("{RANGE}{more}")).unwrap().node.underlay;
+    let one = underlay("underlay_address = [\"192.168.9.1\"]");
+    assert_eq!((one.tunnels, one.vni, one.vxlan_port, one.udp_port), (vec![Backend::Vxlan], Vni::FLANNEL, 8472, 8285));
+    assert_eq!(underlay("underlay_address = [\"192.168.9.1\"]\ntunnels = []").tunnels, []);
+}
+
+/// Other nodes are told of it: it must be the same after every restart, and after every update too.
+#[test]
+fn a_vtep_has_the_same_mac_always_and_no_other_node_has_it() {
+    let mac = |address: &str| {
+        let text = format!("{RANGE}underlay_address = [\"{address}\"]");
+        parse(&text).unwrap().node.underlay.vtep_mac.unwrap()
+    };
+    assert_eq!(
+        [mac("192.168.9.1"), mac("fd00:9::1")].map(|mac| mac.to_string()),
+        ["02:76:26:a7:b6:1d", "02:76:96:f8:6d:9f"]
+    );
+    let all: std::collections::BTreeSet<Mac> = (1..=255).map(|node| mac(&format!("192.168.9.{node}"))).collect();
+    assert!(all.len() == 255 && all.iter().all(|mac| !mac.is_group()));
+}
+
+#[test]
+fn pods_get_what_tunnels_leave_unless_they_are_told() {
+    let mtu = |more: &str, links: [u32; 2]| {
+        let config = parse(&format!("{RANGE}{more}"))?;
+        config.over_links(|address| links[usize::from(address.is_ipv6())]).map(|config| config.node.mtu.get())
+    };
+    let v4 = "underlay_address = [\"192.168.9.1\"]\n";
+    let both = "underlay_address = [\"192.168.9.1\", \"fd00:9::1\"]\n";
+    for (text, links, expected) in [
+        (String::new(), [9000; 2], 1500),
+        (v4.to_owned(), [1500; 2], 1450),
+        (v4.to_owned(), [65_536; 2], 65_486),
+        (format!("{v4}tunnels = [\"udp\"]"), [1500; 2], 1472),
+        (format!("{v4}tunnels = [\"vxlan\", \"udp\"]"), [1500; 2], 1450),
+        (format!("{v4}tunnels = []"), [9000; 2], 1500),
+        (format!("{v4}mtu = 1400"), [9000; 2], 1400),
+        (format!("{v4}mtu = 9000"), [1500; 2], 9000),
+        (both.to_owned(), [1500; 2], 1430),
+        (both.to_owned(), [1500, 9000], 1450),
+        (both.to_owned(), [u32::MAX; 2], 65_521),
+    ] {
+        assert_eq!(mtu(&text, links).unwrap(), expected, "{text} over {links:?}");
+    }
+    assert_eq!(
+        mtu(v4, [600; 2]).unwrap_err().to_string(),
+        "mtu: tunnels leave 550 bytes of the underlay's MTU, and pods need 576"
+    );
+    let v6 = format!("pod_ranges = [\"fd00:10:244::/64\"]\n{v4}");
+    let error = parse(&v6).unwrap().over_links(|_| 1300).unwrap_err();
+    assert!(error.to_string().starts_with("mtu: 1250 is too small for the IPv6 range"), "{error}");
+}
+
+#[test]
+fn an_underlay_that_cannot_be_is_refused() {
+    let v4 = "underlay_address = [\"192.168.9.1\"]\n";
+    for (text, expected, way_out) in [
+        (
+            "underlay_address = [\"192.168.9.1\", \"192.168.9.2\"]",
+            "underlay_address: 192.168.9.1 and 192.168.9.2 are of one family",
+            "one IPv4 and one IPv6",
+        ),
+        ("underlay_address = [\"127.0.0.1\"]", "underlay_address: 127.0.0.1 is loopback: ", ""),
+        ("underlay_address = [\"fe80::1\"]", "underlay_address: fe80::1 is link-local: ", ""),
+        ("underlay_address = [\"224.0.0.1\"]", "underlay_address: 224.0.0.1 is multicast: ", ""),
+        ("underlay_address = [\"10.244.0.9\"]", "underlay_address: 10.244.0.9 lies in the pod range 10.244.0.0/24", ""),
+        ("tunnels = [\"udp\"]", "tunnels: udp needs this node's own address towards others", "underlay_address"),
+        (
+            "underlay_address = [\"fd00:9::1\"]\ntunnels = [\"vxlan\", \"udp\"]",
+            "tunnels: udp goes over IPv4 alone, and there is no such underlay_address",
+            "underlay_address",
+        ),
+        (&format!("{v4}tunnels = [\"host-gw\"]"), "tunnels: host-gw is no tunnel", "always allowed"),
+        (&format!("{v4}tunnels = [\"vxlan\", \"vxlan\"]"), "tunnels: vxlan is given twice", ""),
+        (&format!("{v4}tunnels = [\"gre\"]"), "node.toml:3: tunnels: 'gre' is no backend: write vxlan, udp", ""),
+        (&format!("{v4}tunnels = [\"vxlan\", \"udp\"]\nudp_port = 8472"), "vxlan_port and udp_port: both are 8472", ""),
+        ("vxlan_port = 0", "node.toml:2: vxlan_port: invalid value: integer `0`, expected a nonzero u16", ""),
+        ("vxlan_vni = 16777216", "node.toml:2: vxlan_vni: '16777216' is not a VXLAN network identifier", ""),
+        ("vtep_mac = \"01:00:5e:00:00:01\"", "vtep_mac: 01:00:5e:00:00:01 cannot be", "leave it out"),
+        ("vtep_mac = \"ee:ee:ee:ee:ee:ee\"", "vtep_mac: ee:ee:ee:ee:ee:ee cannot be", "leave it out"),
+    ] {
+        let (message, hint) = error(&format!("{RANGE}{text}"));
+        assert!(message.starts_with(expected), "{text}\n  gives:    {message}\n  expected: {expected}");
+        assert!(hint.unwrap_or_default().contains(way_out), "{text}");
+    }
 }
 
 #[test]

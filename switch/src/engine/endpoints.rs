@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::crew::Crew;
 use crate::port::{Link, Port, PortCounters};
 use crate::state::{Change, Effect, Endpoint, NetnsId};
-use crate::wire;
+use crate::wire::{self, host_routes};
 use crate::world::{BLACKHOLE, HOST, UNREACHABLE, hop_of};
 
 use super::error::{from_host, report};
@@ -67,12 +67,14 @@ impl Engine {
                 self.tables.take_back(&[route.prefix]);
                 Ok(())
             }
-            Effect::Attached(_) | Effect::Detached(..) => unreachable!("an endpoint is no route"),
+            Effect::Attached(_) | Effect::Detached(..) | Effect::NeighborsChanged { .. } => {
+                unreachable!("an endpoint or a neighbour is no route")
+            }
         }
     }
 
     /// Puts state and store back. The refusal that led here is what the client must hear.
-    fn revert(&mut self, effect: Effect) {
+    pub(super) fn revert(&mut self, effect: Effect) {
         let undone = self.state.revert(effect);
         if let Err(refusal) = self.keep(&undone) {
             tracing::warn!("undone, but not written down yet: {refusal}");
@@ -80,7 +82,7 @@ impl Engine {
         }
     }
 
-    fn keep(&mut self, effect: &Effect) -> Result<(), Refusal> {
+    pub(super) fn keep(&mut self, effect: &Effect) -> Result<(), Refusal> {
         self.store.keep(effect, &self.state).map_err(|error| {
             Refusal::new(Code::Unavailable, report(&error))
                 .hint(format!("see that {} can be written and has room", self.config.state_dir.display()))
@@ -92,6 +94,10 @@ impl Engine {
         let scratch = format!("psw{:x}.{}", std::process::id(), endpoint.port);
         let tap = wire::pod(endpoint, namespace, (&scratch, self.crew.queues()))
             .map_err(|error| no_interface(endpoint, namespace, &error))?;
+        if self.tables.neighbors.has_tunnels() {
+            let limited = wire::limit_super_frames(endpoint, namespace);
+            limited.map_err(|error| no_interface(endpoint, namespace, &error))?;
+        }
         let port =
             pod_port(endpoint, tap, (&self.config, &self.crew)).map_err(|error| from_host(Code::Internal, &error))?;
         let (mac, abilities) = (port.mac, views::abilities(port.abilities));
@@ -135,6 +141,8 @@ impl Engine {
         drop(self.tables.remove_port(0, &[]));
         removed.push(self.config.node.host_port.to_string());
         wire::remove_routes(&self.config.node).map_err(|error| from_host(Code::Internal, &error))?;
+        host_routes::withdraw(self.state.neighbors()).map_err(|error| from_host(Code::Internal, &error))?;
+        removed.extend(self.state.neighbors().filter_map(host_routes::route).map(|route| format!("route {route}")));
         removed.push(self.config.state_dir.display().to_string());
         (self.ending, self.purged) = (true, true);
         Ok(Purged { removed })

@@ -3,15 +3,20 @@
 use std::error;
 use std::io;
 use std::iter;
+use std::net::SocketAddr;
 
 use control::{Code, Refusal};
 
-use crate::{purge, server, store};
+use crate::{config, purge, server, store};
 
 /// Why a switch did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say what the fields hold")]
 pub enum Error {
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error("cannot look at the underlay's links")]
+    Links(#[from] host::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
     #[error(transparent)]
@@ -20,6 +25,10 @@ pub enum Error {
     Purge(#[from] purge::Error),
     #[error("cannot make the host port {name}")]
     HostPort { name: String, source: host::Error },
+    #[error(
+        "cannot open the tunnel end at {end}; a tunnel device of the kernel, such as flannel.1, may have it: see 'podswitch doctor'"
+    )]
+    Uplink { end: SocketAddr, source: host::Error },
     #[error("{what} failed")]
     System { what: &'static str, source: io::Error },
     #[error("the worker ended by itself")]

@@ -88,11 +88,18 @@ pub(super) fn endpoints(engine: &Engine) -> Vec<EndpointView> {
 pub(super) fn config(config: &Config) -> ConfigView {
     let Config { node, state_dir, socket, poll, spin, worker_cpus, pipeline, .. } = config.clone();
     let Config { strict_mac, sweep_every, metrics_address, .. } = *config;
+    let underlay = node.underlay;
     ConfigView {
         pod_ranges: node.pod_ranges,
         router_address: node.router_addresses,
         mtu: node.mtu,
         host_port: node.host_port,
+        underlay_address: underlay.addresses,
+        tunnels: underlay.tunnels,
+        vxlan_vni: underlay.vni,
+        vxlan_port: underlay.vxlan_port,
+        vtep_mac: underlay.vtep_mac,
+        udp_port: underlay.udp_port,
         state_dir,
         socket,
         metrics_address,

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use control::Backend;
+
 use crate::kernel_drops::Place;
 use crate::lane::{ANSWERS, PUNTS};
 use crate::metrics::{Mark, Metrics, PortMetrics, ReturnMetrics, WorkerMetrics};
@@ -36,9 +38,16 @@ pub(super) fn metrics(engine: &Engine) -> Metrics {
         worlds_retiring: world.retiring() as u64,
         endpoints: engine.state.endpoints().len() as u64,
         routes: engine.state.routes().len() as u64,
+        neighbors: neighbors(engine),
         swept: engine.swept,
         started_at: engine.started_at,
     }
+}
+
+/// Neighbours counted by backend, those of none too.
+fn neighbors(engine: &Engine) -> Vec<(&'static str, u64)> {
+    let of = |backend| engine.state.neighbors().filter(|neighbor| neighbor.backend == backend).count() as u64;
+    Backend::ALL.iter().map(|&backend| (backend.word(), of(backend))).collect()
 }
 
 /// Endpoints by the number of their port.

@@ -5,6 +5,7 @@
 //! order of coming and going is [`crate::world`]'s.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,9 +27,12 @@ use crate::port::Port;
 use crate::returns::{RETURNS, Returns};
 use crate::tracer::Trace;
 use crate::worker::{Life, Tally, WorkerEnds, workers};
-use crate::world::{World, fixed_routes, hop_of};
+use crate::world::{LOCAL, World, fixed_routes, hop_of};
 
 use super::crowding::Crowding;
+use super::error::Error;
+use super::neighbors::Neighbors;
+use super::uplinks::End;
 
 /// Route table, worlds, and the workers that read them.
 pub(super) struct Tables {
@@ -38,6 +42,8 @@ pub(super) struct Tables {
     worlds: Publisher<World>,
     pub(super) workers: Vec<WorkerEnds>,
     pub(super) returns: Arc<Returns>,
+    /// Other nodes.
+    pub(super) neighbors: Neighbors,
     crowding: Crowding,
     threads: Vec<WorkerThread>,
     ending: Arc<AtomicBool>,
@@ -61,7 +67,8 @@ impl Tables {
         let (lives, workers): (Vec<_>, Vec<_>) = lives.into_iter().unzip();
         // Stages have CPUs to themselves.
         let crowding = Crowding::new(if crew.pipeline { &[] } else { &crew.cpus });
-        let mut tables = Tables { routes, fixed, worlds, workers, returns, crowding, threads: Vec::new(), ending };
+        let (neighbors, threads) = (Neighbors::default(), Vec::new());
+        let mut tables = Tables { routes, fixed, worlds, workers, returns, neighbors, crowding, threads, ending };
         for (life, &cpu) in lives.into_iter().zip(&crew.cpus) {
             let name = tables.workers[tables.threads.len()].thread.clone();
             tables.threads.push(spawn(life, name, cpu)?);
@@ -78,6 +85,22 @@ impl Tables {
     /// The workers' ends, and the world to answer by.
     pub(super) fn ends(&mut self) -> (&mut [WorkerEnds], &World) {
         (&mut self.workers, self.worlds.current())
+    }
+
+    /// Opens our ends of tunnels. The node answers for the first address of each of `own`, as nodes of flannel do.
+    pub(super) fn open_uplinks(&mut self, (ends, own): (Vec<End>, &[Prefix]), crew: &Crew) -> Result<(), Error> {
+        let open = |end: &End| end.open(crew).map_err(|source| Error::Uplink { end: end.local, source });
+        let ports = ends.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        self.add_ports(ports).map_err(Error::State)?;
+        for base in own.iter().map(|range| Prefix::host(range.address())) {
+            if let Entry::Vacant(free) = self.fixed.entry(base) {
+                free.insert(LOCAL);
+                self.load(base, LOCAL).map_err(Error::State)?;
+            }
+        }
+        self.neighbors.ends = ends;
+        self.publish_neighbors(Vec::new());
+        Ok(())
     }
 
     /// Makes ports and their adjacencies known, then their addresses.
@@ -183,7 +206,7 @@ impl Tables {
         self.threads.len() < self.workers.len() || self.threads.iter().any(JoinHandle::is_finished)
     }
 
-    fn publish(&mut self, world: World) {
+    pub(super) fn publish(&mut self, world: World) {
         let version = self.worlds.publish(world);
         self.worlds.wait_in_force(version);
         // A worker that is just waking holds an older world up for an instant, and its ports with it.
@@ -194,7 +217,7 @@ impl Tables {
     }
 
     /// Waits until every worker sees the route table as it is now; what was removed may then be used again.
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         let version = self.worlds.barrier();
         self.worlds.wait_in_force(version);
         self.routes.reclaim();

@@ -1,4 +1,4 @@
-//! Taking up what an earlier switch left: the host port, the endpoints' interfaces, the routes.
+//! Taking up what an earlier switch left: the host port, the endpoints' interfaces, the routes, the neighbours.
 //!
 //! Only what is certain ends an endpoint here: its namespace or its interface is gone, or its path names another
 //! namespace by now. It is forgotten then, and said so. Any other failure ends the start, since forgetting would leave
@@ -103,12 +103,14 @@ impl Engine {
         for route in kept.routes {
             self.take_over_route(route, damaged)?;
         }
+        self.take_over_neighbors(kept.neighbors)?;
         if let Err(error) = self.store.begin(&self.state) {
             // Pods need their network more than a tidy journal; the next change tries again.
             tracing::warn!("{}", report(&error));
         }
         let (endpoints, routes) = (self.state.endpoints().len(), self.state.routes().len());
-        tracing::info!(endpoints, routes, milliseconds = self.started.elapsed().as_millis(), "taken up");
+        let neighbors = self.state.neighbors().len();
+        tracing::info!(endpoints, routes, neighbors, milliseconds = self.started.elapsed().as_millis(), "taken up");
         Ok(())
     }
 
@@ -137,6 +139,9 @@ impl Engine {
         // An older switch may not have known all of it.
         endpoint.netns_id = id;
         let tap = wire::readopt_pod(endpoint, &namespace, self.crew.queues()).map_err(failed)?;
+        if self.tables.neighbors.has_tunnels() {
+            wire::limit_super_frames(endpoint, &namespace).map_err(failed)?;
+        }
         pod_port(endpoint, tap, (&self.config, &self.crew)).map_err(failed)
     }
 }

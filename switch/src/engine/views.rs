@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::process;
 
 use control::{
-    Ability, DropsView, NeighborState, NeighborView, PortKind, PortView, RouteTarget, RouteView, Status, Traffic,
+    Ability, DropsView, Neighbor, NeighborView, PortKind, PortView, RouteTarget, RouteView, StationState, StationView,
+    Status, Traffic,
 };
 use packet::Prefix;
 
@@ -79,14 +80,21 @@ pub(super) fn routes(engine: &Engine) -> Vec<RouteView> {
 }
 
 pub(super) fn neighbors(engine: &Engine) -> Vec<NeighborView> {
+    let known = engine.state.neighbors().cloned();
+    known
+        .map(|Neighbor { subnet, via, backend, mac, origin }| NeighborView { subnet, via, backend, mac, origin })
+        .collect()
+}
+
+pub(super) fn stations(engine: &Engine) -> Vec<StationView> {
     let ports = engine.tables.world().ports.iter().flatten();
     let views = ports.flat_map(|port| {
         let addresses = if port.host { engine.config.node.router_addresses.clone() } else { port.addresses() };
-        addresses.into_iter().map(|address| NeighborView {
+        addresses.into_iter().map(|address| StationView {
             address,
             mac: Some(port.mac),
             port: port.number,
-            state: NeighborState::Permanent,
+            state: StationState::Permanent,
         })
     });
     views.collect()
@@ -120,5 +128,6 @@ pub(super) fn status(engine: &Engine) -> Status {
         poll: engine.config.poll,
         endpoints: engine.state.endpoints().len(),
         routes: engine.state.routes().len(),
+        neighbors: engine.state.neighbors().len(),
     }
 }

@@ -66,6 +66,7 @@ fn metrics(ports: u16) -> Metrics {
         worlds_retiring: 0,
         endpoints: 1,
         routes: 0,
+        neighbors: vec![("vxlan", 2), ("host-gw", 0)],
         swept: 0,
         started_at: UNIX_EPOCH + Duration::from_millis(1_700_000_000_500),
     }

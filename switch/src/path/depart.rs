@@ -12,7 +12,7 @@
 //!
 //! Nothing is copied: a group is gathered from its members' slots, a cut super-frame from fresh header blocks and slices
 //! of its payload. All writes happen within the turn, so that afterwards the slots can be given back. A packet dropped
-//! here gets its exit written as everywhere.
+//! here gets its exit written as everywhere. What goes to another node through a tunnel is [`super::wrap`]'s.
 
 use std::io::IoSlice;
 
@@ -22,9 +22,10 @@ use packet::{
     Reason, Slots, VNET_HEADER_LEN, complete_checksum,
 };
 
+use super::wrap::Wraps;
 use crate::bank::PORTS_MAX;
 use crate::lane::Lane;
-use crate::port::{Abilities, Count, Port, WorkerCounters};
+use crate::port::{Abilities, Count, Link, Port, WorkerCounters};
 use crate::tracer::Tracer;
 use crate::world::World;
 
@@ -36,12 +37,19 @@ pub struct Departures {
     departing: usize,
     /// By port number, rows that depart there; zero between turns.
     rows: Box<[u16; PORTS_MAX]>,
+    wraps: Wraps,
 }
 
 impl Departures {
     /// All the memory it will ever need.
     pub(crate) fn new() -> Self {
-        Departures { join: Join::new(), order: [0; BURST], departing: 0, rows: Box::new([0; PORTS_MAX]) }
+        Departures {
+            join: Join::new(),
+            order: [0; BURST],
+            departing: 0,
+            rows: Box::new([0; PORTS_MAX]),
+            wraps: Wraps::new(),
+        }
     }
 
     fn add(&mut self, port: u16, row: usize) {
@@ -70,11 +78,17 @@ impl Departures {
 pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
     settle_leavers(burst, world, lane);
     lane.departures.sort();
-    let Lane { number: worker, slots, tracer, departures: Departures { join, order, departing, .. }, .. } = lane;
+    let Lane { number: worker, slots, tracer, departures: Departures { join, order, departing, wraps, .. }, .. } = lane;
     let worker = *worker;
     for rows in order[..*departing].chunk_by(|&one, &next| port_of(one) == port_of(next)) {
         match world.port(port_of(rows[0]) as u16) {
-            Some(port) => Departure { burst, world, port, slots, tracer, worker }.write_all(rows, join),
+            Some(port) => {
+                let mut departure = Departure { burst, world, port, slots, tracer, worker };
+                match &port.link {
+                    Link::Uplink(uplink) => departure.wrap_all(uplink, rows, wraps),
+                    _ => departure.write_all(rows, join),
+                }
+            }
             None => {
                 for &row in rows {
                     drop_row(burst, (world, worker), row_of(row), Reason::PortGone);
@@ -114,7 +128,7 @@ fn drop_row(burst: &mut Burst, (world, worker): (&World, u16), row: usize, reaso
     }
 }
 
-fn row_of(key: u64) -> usize {
+pub(super) fn row_of(key: u64) -> usize {
     usize::from(key as u16)
 }
 
@@ -123,18 +137,18 @@ fn port_of(key: u64) -> usize {
 }
 
 /// The departure of some rows by one port.
-struct Departure<'a> {
-    burst: &'a mut Burst,
-    world: &'a World,
+pub(super) struct Departure<'a> {
+    pub(super) burst: &'a mut Burst,
+    pub(super) world: &'a World,
     port: &'a Port,
-    slots: &'a mut Slots,
-    tracer: &'a mut Tracer,
+    pub(super) slots: &'a mut Slots,
+    pub(super) tracer: &'a mut Tracer,
     /// Who writes.
-    worker: u16,
+    pub(super) worker: u16,
 }
 
 impl Departure<'_> {
-    fn counters(&self) -> &WorkerCounters {
+    pub(super) fn counters(&self) -> &WorkerCounters {
         self.port.counters.of(self.worker)
     }
 
@@ -210,7 +224,7 @@ impl Departure<'_> {
     }
 
     /// Completes a checksum that the port would not.
-    fn complete(&mut self, row: usize, mut offload: Offload) -> Result<(), Reason> {
+    pub(super) fn complete(&mut self, row: usize, mut offload: Offload) -> Result<(), Reason> {
         let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
         let (head, tail) = self.slots.frame_mut(head, tail, length);
         complete_checksum(head, tail, &mut offload).map_err(|_| Reason::Uncuttable)?;
@@ -238,7 +252,7 @@ impl Departure<'_> {
         if refused { Err(Reason::WriteFailed) } else { Ok(()) }
     }
 
-    fn offload(&self, row: usize) -> Offload {
+    pub(super) fn offload(&self, row: usize) -> Offload {
         let header = self.slots.before(self.burst.head[row], VNET_HEADER_LEN);
         Offload::parse(header.try_into().expect("a header's length was taken")).unwrap_or_default()
     }
@@ -248,7 +262,7 @@ impl Departure<'_> {
     }
 
     /// The one place where a departing row is counted.
-    fn count(&mut self, row: usize, settled: Result<(), Reason>) {
+    pub(super) fn count(&mut self, row: usize, settled: Result<(), Reason>) {
         match settled {
             Ok(()) => self.counters().add(Count::Sent, 1),
             Err(reason) => drop_row(self.burst, (self.world, self.worker), row, reason),

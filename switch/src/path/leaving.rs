@@ -3,12 +3,15 @@
 //! A pod sends only from its own addresses. Its link-local address is good for nothing but talking to the gateway, so
 //! such a source passes only towards a link-local destination; the unspecified source of duplicate address detection
 //! and MLD never comes here, parse lets those go. The host port is the node's own: it may send from any address.
+//!
+//! Another node sends through a tunnel only from addresses to which packets would go back to it. And since tunnels' packets are
+//! believed for where they come from, no pod may send one of its own ([`encap::is_tunnel`]).
 
 use packet::{Burst, Exit, Reason, shape};
 
 use super::parse::ETHERNET_LEN;
 use crate::lane::Lane;
-use crate::port::Port;
+use crate::port::{Link, Port};
 use crate::world::World;
 
 pub(super) fn leaving(burst: &mut Burst, world: &World, lane: &mut Lane) {
@@ -18,12 +21,30 @@ pub(super) fn leaving(burst: &mut Burst, world: &World, lane: &mut Lane) {
             continue;
         }
         let head = lane.slots.frame(burst.head[row], burst.tail[row], burst.length[row]).head;
-        if !is_own(port, head, burst.shape[row]) {
-            burst.exit[row] = Exit::drop(Reason::SpoofedSource);
-        } else if port.strict_mac && head[6..12] != port.mac.0 {
-            burst.exit[row] = Exit::drop(Reason::SpoofedMac);
+        let refused = match port.link {
+            Link::Uplink(_) => not_from_its_node(world, head, (burst.remote[row], burst.shape[row])),
+            _ if !is_own(port, head, burst.shape[row]) => Some(Reason::SpoofedSource),
+            _ if port.strict_mac && head[6..12] != port.mac.0 => Some(Reason::SpoofedMac),
+            _ => nested(world, &head[usize::from(burst.transport[row]).min(head.len())..], burst.protocol[row]),
+        };
+        if let Some(reason) = refused {
+            burst.exit[row] = Exit::drop(reason);
         }
     }
+}
+
+#[inline]
+fn not_from_its_node(world: &World, head: &[u8], (remote, bits): (u16, u8)) -> Option<Reason> {
+    let back =
+        if bits & shape::V6 == 0 { world.fib.lookup4(source_v4(head)) } else { world.fib.lookup6(source_v6(head)) };
+    let is_its_own = remote != 0 && world.adjacency(back.0).remote == remote;
+    (!is_its_own).then_some(Reason::ForeignSource)
+}
+
+#[inline]
+fn nested(world: &World, transport: &[u8], protocol: u8) -> Option<Reason> {
+    let ports = world.remotes.ports();
+    (!ports.is_empty() && encap::is_tunnel(protocol, transport, ports)).then_some(Reason::NestedTunnel)
 }
 
 #[inline]

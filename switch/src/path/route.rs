@@ -7,7 +7,8 @@
 //!   hostPort). It leaves a return entry, so that the replies pass the host's connection tracking again;
 //! - a packet of a workload that has return entries is looked up there first.
 //!
-//! A packet of the host port never departs by the host port: the host sent it here because it has no better way.
+//! A packet of the host port never departs by the host port: the host sent it here because it has no better way. Nor does one out of
+//! a tunnel depart by a tunnel: nodes send directly to the node that has the destination.
 
 use packet::{BURST, Burst, Exit, Reason, shape};
 use route_table::NextHop;
@@ -34,6 +35,9 @@ pub(super) fn route(burst: &mut Burst, world: &World, lane: &mut Lane) {
         match adjacency.hop {
             Hop::Forward if burst.from[row] == 0 && adjacency.port == 0 => {
                 burst.exit[row] = Exit::drop(Reason::HostToHost);
+            }
+            Hop::Forward if burst.remote[row] != 0 && adjacency.remote != 0 => {
+                burst.exit[row] = Exit::drop(Reason::TunnelToTunnel);
             }
             Hop::Forward => burst.to[row] = adjacency.port,
             Hop::Punt(why) => burst.exit[row] = Exit::punt(why),

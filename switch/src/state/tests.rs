@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
+use self::neighbors::{Model as NeighborModel, any_change as any_change_of_neighbors, neighbor, underlay, vxlan};
 use super::*;
+use crate::config::Underlay;
+
+pub(crate) mod neighbors;
 
 fn node() -> Node {
     Node {
@@ -12,6 +16,7 @@ fn node() -> Node {
         router_addresses: ["10.244.0.1", "fd00:10:244::1"].map(|text| text.parse().unwrap()).to_vec(),
         mtu: Mtu::ETHERNET,
         host_port: "podswitch0".parse().unwrap(),
+        underlay: underlay(),
     }
 }
 
@@ -45,7 +50,7 @@ pub(crate) fn unroute(prefix: &str, origin: Origin, force: bool) -> Change {
     Change::DeleteRoute(DeleteRoute { prefix: prefix.parse().unwrap(), origin, force })
 }
 
-/// Two endpoints, `a` and `b`, and routes of two origins.
+/// Two endpoints, `a` and `b`, routes of two origins, and two nodes with three neighbours.
 pub(crate) fn populated() -> State {
     let mut state = State::new(node());
     for change in [
@@ -54,6 +59,9 @@ pub(crate) fn populated() -> State {
         route("192.0.2.0/24", "endpoint:a", Origin::Cli),
         route("198.51.100.0/24", "endpoint:b", Origin::Agent),
         route("0.0.0.0/0", "host", Origin::Agent),
+        vxlan("10.244.1.0/24", "192.168.9.2", Origin::Agent),
+        vxlan("fd00:10:244:1::/64", "192.168.9.2", Origin::Agent),
+        neighbor("10.244.2.0/24", "192.168.9.3", Origin::Cli),
     ] {
         state.apply(change).unwrap();
     }
@@ -127,7 +135,7 @@ fn what_cannot_be_is_refused() {
 
 #[test]
 fn halves_of_everything_are_routable() {
-    let mut state = populated();
+    let mut state = State::new(node());
     for prefix in ["0.0.0.0/1", "128.0.0.0/1", "::/0", "::/1", "8000::/1"] {
         state.apply(route(prefix, "host", Origin::Cli)).unwrap();
     }
@@ -185,11 +193,17 @@ fn ports_run_out_and_come_back() {
     assert_eq!(endpoint.port, 8);
 }
 
-/// The state of these endpoints and routes, as a start takes it up.
-pub(crate) fn restore(node: Node, endpoints: Vec<Endpoint>, routes: Vec<Route>) -> Result<State, Refusal> {
+/// The state of these endpoints, routes and neighbours, as a start takes it up.
+pub(crate) fn restore(
+    node: Node,
+    endpoints: Vec<Endpoint>,
+    routes: Vec<Route>,
+    neighbors: Vec<Neighbor>,
+) -> Result<State, Refusal> {
     let mut state = State::new(node);
     endpoints.into_iter().try_for_each(|endpoint| state.admit_endpoint(endpoint))?;
     routes.into_iter().try_for_each(|route| state.admit_route(route))?;
+    neighbors.into_iter().try_for_each(|neighbor| state.admit_neighbor(neighbor))?;
     Ok(state)
 }
 
@@ -198,15 +212,19 @@ fn kept_state_that_no_longer_fits_is_refused() {
     let state = populated();
     let (endpoints, routes): (Vec<_>, Vec<_>) =
         (state.endpoints().cloned().collect(), state.routes().cloned().collect());
-    assert_eq!(restore(node(), endpoints.clone(), routes.clone()), Ok(state));
+    let neighbors: Vec<_> = state.neighbors().cloned().collect();
+    assert_eq!(restore(node(), endpoints.clone(), routes.clone(), neighbors.clone()), Ok(state));
+    let alone = Node { underlay: Underlay::default(), ..node() };
+    let refusal = restore(alone, endpoints.clone(), routes.clone(), neighbors).unwrap_err();
+    assert!(refusal.message.contains("10.244.1.0/24") && refusal.message.contains("vxlan"), "{refusal}");
     let moved = Node { router_addresses: vec!["10.244.0.3".parse().unwrap()], ..node() };
-    let refusal = restore(moved, endpoints.clone(), routes.clone()).unwrap_err();
+    let refusal = restore(moved, endpoints.clone(), routes.clone(), Vec::new()).unwrap_err();
     assert!(refusal.message.contains("10.244.0.3"), "{refusal}");
     let mut twins = endpoints;
     twins[1].port = 1;
-    assert!(restore(node(), twins.clone(), routes.clone()).is_err());
+    assert!(restore(node(), twins.clone(), routes.clone(), Vec::new()).is_err());
     twins[1].port = u16::MAX;
-    assert!(restore(node(), twins, routes).is_err());
+    assert!(restore(node(), twins, routes, Vec::new()).is_err());
 }
 
 /// The obvious model: plain lists, every rule a question asked of the whole.
@@ -214,6 +232,7 @@ fn kept_state_that_no_longer_fits_is_refused() {
 struct Model {
     endpoints: Vec<(String, u64, BTreeSet<String>, Origin)>,
     routes: Vec<(String, String, Origin)>,
+    neighbors: NeighborModel,
 }
 
 impl Model {
@@ -229,7 +248,9 @@ impl Model {
                     .routes
                     .iter()
                     .all(|(prefix, ..)| prefix.strip_suffix("/32").is_none_or(|address| !addresses.contains(address)));
-                let sound = !addresses.is_empty()
+                let elsewhere = addresses.iter().any(|address| self.neighbors.is_alone(address));
+                let sound = !elsewhere
+                    && !addresses.is_empty()
                     && addresses.len() == attach.addresses.len()
                     && !addresses.contains("10.244.0.1");
                 let taken = free && unrouted && sound;
@@ -257,7 +278,7 @@ impl Model {
                 let own = prefix.strip_suffix("/32").is_some_and(|address| {
                     address == "10.244.0.1" || self.endpoints.iter().any(|(_, _, theirs, _)| theirs.contains(address))
                 });
-                if foreign || !known || own || prefix == "10.244.0.0/24" {
+                if foreign || !known || own || prefix == "10.244.0.0/24" || self.neighbors.overlap(&prefix) {
                     return false;
                 }
                 self.routes.retain(|(known, ..)| *known != prefix);
@@ -269,6 +290,11 @@ impl Model {
                 let before = self.routes.len();
                 self.routes.retain(|(known, _, holder)| *known != prefix || !(holder == origin || *force));
                 self.routes.len() < before
+            }
+            Change::ChangeNeighbors(change) => {
+                let addresses = self.endpoints.iter().flat_map(|(_, _, addresses, _)| addresses).cloned().collect();
+                let routes = self.routes.iter().map(|(prefix, ..)| prefix.parse().unwrap()).collect();
+                self.neighbors.apply(change, &routes, &addresses)
             }
         }
     }
@@ -286,6 +312,7 @@ impl Model {
         let routes: BTreeSet<_> =
             state.routes().map(|route| (route.prefix.to_string(), route.target.to_string(), route.origin)).collect();
         assert_eq!(routes, self.routes.iter().cloned().collect());
+        self.neighbors.agrees_with(state);
         let ports: BTreeSet<u16> = state.endpoints().map(|endpoint| endpoint.port).collect();
         assert_eq!(ports.len(), state.endpoints().len());
         assert!(!ports.contains(&0));
@@ -298,15 +325,17 @@ fn any_change() -> impl Strategy<Value = Change> {
     let addresses =
         prop::collection::vec(prop::sample::select(vec!["10.244.0.1", "10.9.0.1", "10.9.0.2", "fd00::9"]), 0..3);
     let prefix = prop::sample::select(vec!["0.0.0.0/0", "10.9.0.0/16", "10.9.0.1/32", "10.244.0.0/24", "fd00::/64"]);
+    let neighbors = any_change_of_neighbors();
     let target = prop::sample::select(vec!["host", "blackhole", "endpoint:a", "endpoint:b"]);
     prop_oneof![
-        (name.clone(), 1..4_u64, addresses, origin.clone()).prop_map(|(name, netns, addresses, origin)| {
+        3 => neighbors,
+        1 => (name.clone(), 1..4_u64, addresses, origin.clone()).prop_map(|(name, netns, addresses, origin)| {
             let (attach, id) = wish(name, netns, &addresses);
             Change::Attach(Attach { origin, ..attach }, id)
         }),
-        (name, origin.clone(), prop::bool::weighted(0.2)).prop_map(|(name, origin, force)| detach(name, origin, force)),
-        (prefix.clone(), target, origin.clone()).prop_map(|(prefix, target, origin)| route(prefix, target, origin)),
-        (prefix, origin, prop::bool::weighted(0.2)).prop_map(|(prefix, origin, force)| unroute(prefix, origin, force)),
+        1 => (name, origin.clone(), prop::bool::weighted(0.2)).prop_map(|(name, origin, force)| detach(name, origin, force)),
+        1 => (prefix.clone(), target, origin.clone()).prop_map(|(prefix, target, origin)| route(prefix, target, origin)),
+        1 => (prefix, origin, prop::bool::weighted(0.2)).prop_map(|(prefix, origin, force)| unroute(prefix, origin, force)),
     ]
 }
 

@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use crate::config::Underlay;
+use crate::state::tests::neighbors::{change_neighbors, neighbor};
 use crate::state::tests::{attach, detach, populated, restore, route, unroute};
 use crate::state::{Change, State};
 use control::Origin;
@@ -24,9 +26,9 @@ fn change(store: &mut Store, state: &mut State, change: Change) {
 }
 
 fn restored(store: &Store) -> State {
-    let Kept { node, endpoints, routes, damages } = store.load().unwrap().unwrap();
+    let Kept { node, endpoints, routes, neighbors, damages } = store.load().unwrap().unwrap();
     assert_eq!(damages, []);
-    restore(node.unwrap(), endpoints, routes).unwrap()
+    restore(node.unwrap(), endpoints, routes, neighbors).unwrap()
 }
 
 #[test]
@@ -42,6 +44,13 @@ fn a_state_survives_its_process_and_every_change_of_it() {
         route("10.78.0.0/16", "blackhole", Origin::Cli),
         unroute("192.0.2.0/24", Origin::Cli, false),
         detach("b", Origin::Cli, true),
+        neighbor("10.244.3.0/24", "192.168.9.3", Origin::Agent),
+        change_neighbors(
+            &[("10.244.2.0/24", Origin::Cli), ("10.244.3.0/24", Origin::Agent)],
+            &[("10.244.2.0/25", "192.168.9.4"), ("10.244.4.0/24", "192.168.9.4"), ("10.244.5.0/24", "192.168.9.4")],
+        ),
+        change_neighbors(&[], &[("10.244.4.0/24", "192.168.9.5")]),
+        change_neighbors(&[("10.244.4.0/24", Origin::Cli), ("10.244.5.0/24", Origin::Cli)], &[]),
     ] {
         change(&mut store, &mut state, wish);
         store = again(&dir, store);
@@ -94,8 +103,8 @@ fn a_newer_format_is_refused_and_another_boots_state_is_void() {
     store.begin(&populated()).unwrap();
     let path = store.dir.join(JOURNAL);
     let head = |format, boot: String| serde_json::json!({"head": {"format": format, "boot": boot, "new": true}});
-    drop(Journal::replace(&path, [head(3, boot())].iter()).unwrap());
-    assert!(matches!(store.load(), Err(Error::Newer { found: 3, .. })));
+    drop(Journal::replace(&path, [head(FORMAT + 1, boot())].iter()).unwrap());
+    assert!(matches!(store.load(), Err(Error::Newer { found, .. }) if found == FORMAT + 1));
     let state = populated();
     let foreign = Head { format: FORMAT, boot: "another".to_owned(), node: Cow::Borrowed(state.node()) };
     drop(Journal::replace(&path, [Record::Head(foreign)].into_iter()).unwrap());
@@ -123,6 +132,52 @@ fn format_1_is_read_and_becomes_the_journal() {
     }
 }
 
+/// Written by a switch of format 2, which knew no other nodes.
+#[test]
+fn format_2_is_read_and_goes_on() {
+    let (dir, mut store) = store();
+    let state = populated();
+    store.begin(&state).unwrap();
+    let path = store.dir.join(JOURNAL);
+    let (mut records, _) = journal::read::<serde_json::Value>(&fs::read(&path).unwrap());
+    records.retain(|record| record.get("neighbor").is_none());
+    records[0]["head"]["format"] = 2.into();
+    records[0]["head"]["node"].as_object_mut().unwrap().remove("underlay").unwrap();
+    drop(Journal::replace(&path, records.iter()).unwrap());
+    let store = again(&dir, store);
+    let kept = store.load().unwrap().unwrap();
+    assert_eq!((kept.endpoints.len(), kept.routes.len(), kept.damages.len()), (2, 3, 0));
+    let node = kept.node.unwrap();
+    assert_eq!((node.underlay, node.pod_ranges), (Underlay::default(), state.node().pod_ranges.clone()));
+}
+
+/// A process may end between any two records of a change: what is read is as if fewer of them had been asked for, and fits.
+#[test]
+fn a_change_of_many_neighbours_cut_off_after_any_record_still_fits() {
+    let (dir, mut store) = store();
+    let mut state = populated();
+    store.begin(&state).unwrap();
+    let path = store.dir.join(JOURNAL);
+    let before = fs::read(&path).unwrap().len();
+    // What comes overlaps what goes.
+    let gone = [("10.244.2.0/24", Origin::Cli)];
+    change(
+        &mut store,
+        &mut state,
+        change_neighbors(&gone, &[("10.244.2.0/25", "192.168.9.4"), ("10.244.2.128/25", "192.168.9.5")]),
+    );
+    let whole = fs::read(&path).unwrap();
+    let store = again(&dir, store);
+    let ends = whole.iter().enumerate().skip(before - 1).filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+    let known: Vec<usize> = ends
+        .map(|end| {
+            fs::write(&path, &whole[..end]).unwrap();
+            restored(&store).neighbors().len()
+        })
+        .collect();
+    assert_eq!(known, [3, 2, 3, 4]);
+}
+
 /// Whatever byte is changed or cut: what is loaded is what was kept, less the one record that was hit.
 #[test]
 fn damage_costs_one_record_and_never_half_of_one() {
@@ -140,10 +195,11 @@ fn damage_costs_one_record_and_never_half_of_one() {
             let Some(kept) = store.load().unwrap() else { panic!("{at}: void") };
             let endpoints = kept.endpoints.iter().filter(|endpoint| state.endpoint(&endpoint.name) == Some(endpoint));
             let routes = kept.routes.iter().filter(|route| state.routes().any(|known| known == *route));
-            let whole = (endpoints.count(), routes.count());
-            assert_eq!(whole, (kept.endpoints.len(), kept.routes.len()), "{at}");
-            let all = state.endpoints().len() + state.routes().len() + 1;
-            let lost = all - whole.0 - whole.1 - usize::from(kept.node.is_some());
+            let neighbors = kept.neighbors.iter().filter(|one| state.neighbors().any(|known| known == *one));
+            let whole = [endpoints.count(), routes.count(), neighbors.count()];
+            assert_eq!(whole, [kept.endpoints.len(), kept.routes.len(), kept.neighbors.len()], "{at}");
+            let all = state.endpoints().len() + state.routes().len() + state.neighbors().len() + 1;
+            let lost = all - whole.into_iter().sum::<usize>() - usize::from(kept.node.is_some());
             assert!(lost <= lost_most, "{at}: {lost}");
             assert!(lost == 0 || !kept.damages.is_empty() || sound[..at].ends_with(b"\n") || at == 0, "{at}: untold");
         }

@@ -5,6 +5,7 @@
 mod answers;
 mod any_bytes;
 mod drops;
+mod ends;
 mod form;
 mod forward;
 mod frames;
@@ -15,3 +16,4 @@ mod returns;
 mod rig;
 mod tcp_hosts;
 mod trace;
+mod tunnel;

@@ -19,7 +19,7 @@ const PORTS: u16 = 4;
 /// A batch from all ports; false when there is none, or none to fill.
 fn receive(receiving: &mut Receiving) -> bool {
     receiving.turn(|burst, world, lane| {
-        world.ports.iter().flatten().for_each(|port| _ = port.receive(0, burst, lane, BUDGET));
+        world.ports.iter().flatten().for_each(|port| _ = port.receive(0, burst, (world, lane), BUDGET));
     })
 }
 

@@ -3,21 +3,22 @@
 //! After every turn conservation is asserted: what came in is what went out, was dropped or was punted, and every slot
 //! is free again. Time stands still unless a test moves it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use packet::view::Family;
 use packet::{Burst, Mac, Offload, Prefix, Punt, Reason, VNET_HEADER_LEN};
-use podswitch::config::Node;
+use podswitch::config::{Node, Underlay};
 use podswitch::engine::slow_side::SlowSide;
 use podswitch::lane::{Lane, SlowEnds};
 use podswitch::path;
 use podswitch::pipeline::{self, Deciding, Departing, Receiving};
-use podswitch::port::{Abilities, Budget, Count, Link, Port, PortCounters, Wire};
+use podswitch::port::{Abilities, Budget, Count, Link, Port, PortCounters, Uplink, Wire};
+use podswitch::remotes::{Remote, Remotes};
 use podswitch::returns::{RETURNS, Returns};
 use podswitch::tracer::{Record, Trace};
-use podswitch::world::{World, fixed_routes, hop_of};
+use podswitch::world::{Adjacency, FIRST_NEIGHBOR, Hop, World, fixed_routes, hop_of};
 use ring::Publisher;
 use route_table::{NextHop, RouteTable};
 
@@ -91,6 +92,7 @@ pub(crate) struct Rig {
     ends: SlowEnds,
     wires: Vec<Wire>,
     slots: (usize, usize),
+    dropped_before: Vec<(Reason, u64)>,
 }
 
 impl Rig {
@@ -101,6 +103,7 @@ impl Rig {
             router_addresses: vec![ROUTER_V4.into(), ROUTER_V6.into()],
             mtu: "1500".parse().unwrap(),
             host_port: "podswitch0".parse().unwrap(),
+            underlay: Underlay::default(),
         };
         let mut routes = RouteTable::new();
         for (prefix, hop) in fixed_routes(&node) {
@@ -118,7 +121,7 @@ impl Rig {
         }
         let (lane, ends) = Lane::new(0, Arc::new(Returns::new(RETURNS)));
         let (now, burst, slow, slots) = (Duration::ZERO, Burst::new(), SlowSide::new(&node), lane.slots.free());
-        Rig { world, lane, now, burst, routes, slow, ends, wires, slots }
+        Rig { world, lane, now, burst, routes, slow, ends, wires, slots, dropped_before: Vec::new() }
     }
 
     /// Has another worker carry what follows, with a lane of its own and the same return entries.
@@ -139,6 +142,20 @@ impl Rig {
     /// Adds or changes a route.
     pub(crate) fn route(&mut self, prefix: &str, hop: NextHop) {
         self.routes.insert(prefix.parse().unwrap(), hop).unwrap();
+    }
+
+    /// Opens the end of a tunnel whose station is `mac`, and makes the node at `remote` known, which has `prefixes`.
+    pub(crate) fn tunnel(&mut self, (uplink, own): (Uplink, Mac), (remote, mac): (SocketAddr, Mac), prefixes: &[&str]) {
+        let abilities = Abilities::default();
+        let link = Link::Uplink(uplink);
+        let (sources_v4, sources_v6) = (Vec::new(), Vec::new());
+        let (plain, _) = port(UPLINK, PLAIN);
+        self.world.add(Port { gateway: own, mac: Mac::ZERO, link, abilities, sources_v4, sources_v6, ..plain });
+        let there =
+            Adjacency { hop: Hop::Forward, port: UPLINK, mtu: TUNNEL_MTU, destination: mac, source: own, remote: 1 };
+        self.world.set_adjacencies([(NextHop(FIRST_NEIGHBOR as u16), there)]);
+        self.world.remotes = Arc::new(Remotes::new(vec![Some(Remote::new(UPLINK, remote, None))], vec![remote.port()]));
+        prefixes.iter().for_each(|prefix| self.route(prefix, NextHop(FIRST_NEIGHBOR as u16)));
     }
 
     /// Puts a frame on the wire towards a port.
@@ -163,7 +180,7 @@ impl Rig {
     /// The worker's half of a turn alone: punts stay in their mailbox.
     pub(crate) fn path_turn(&mut self) -> bool {
         for port in self.world.ports.iter().flatten() {
-            port.receive(0, &mut self.burst, &mut self.lane, BUDGET);
+            port.receive(0, &mut self.burst, (&self.world, &mut self.lane), BUDGET);
         }
         let received = self.burst.len > 0;
         path::carry(&mut self.burst, &self.world, &mut self.lane);
@@ -231,6 +248,14 @@ impl Rig {
         counted.filter(|(_, count)| *count > 0).collect()
     }
 
+    /// The same since it was last asked.
+    pub(crate) fn dropped_now(&mut self, port: u16) -> Vec<(Reason, u64)> {
+        let all = self.dropped(port);
+        let before = std::mem::replace(&mut self.dropped_before, all.clone());
+        let seen = |reason| before.iter().find(|(one, _)| *one == reason).map_or(0, |(_, count)| *count);
+        all.into_iter().map(|(reason, count)| (reason, count - seen(reason))).filter(|(_, count)| *count > 0).collect()
+    }
+
     /// The punts of packets that entered by a port, those that happened.
     pub(crate) fn punted(&self, port: u16) -> Vec<(Punt, u64)> {
         let counted = Punt::ALL.iter().map(|&why| (why, self.port(port).counters.punted(why)));
@@ -277,6 +302,10 @@ pub(crate) fn port(number: u16, station: Station) -> (Port, Wire) {
     (port, wire)
 }
 
+/// The number of the end of a tunnel.
+pub(crate) const UPLINK: u16 = 9;
+/// Longest packet through it.
+pub(crate) const TUNNEL_MTU: u16 = 1450;
 /// Frames under way on one wire.
 pub(crate) const WIRE_FRAMES: usize = 512;
 /// What a port may give per turn.

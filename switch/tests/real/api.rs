@@ -23,7 +23,7 @@ struct Example {
 fn every_example_of_the_description_is_answered_as_described() {
     let description = description();
     let mut stage = Stage::new();
-    stage.must("ip netns add web && ip netns add db");
+    stage.must("ip netns add web && ip netns add db && ip address add 192.0.2.1/32 dev lo");
     stage.start_switch(RUN);
     for example in examples(&description) {
         let refused = &example.operation["responses"]["default"];
@@ -102,7 +102,7 @@ fn examples(description: &Value) -> Vec<Example> {
             found.extend(examples_of(description, path, method, operation));
         }
     }
-    // POST, GET, DELETE: it happens to be the alphabet's order, reversed.
+    // PUT, POST, GET, DELETE: it happens to be the alphabet's order, reversed.
     found.sort_by_key(|example| (example.ends_the_switch(), example.path.clone(), Reverse(example.method.clone())));
     found
 }
@@ -205,7 +205,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap()
 }
 
-const RUN: &str = "--pod-range 10.244.0.0/24 --pod-range fd00:10:244::/64";
+const RUN: &str = "--pod-range 10.244.0.0/24 --pod-range fd00:10:244::/64 --underlay-address 192.0.2.1";
 /// What a trace is to show: a ping that is routed, one of the gateway, and one that nobody answers.
 const TRAFFIC: &str = "ip netns exec db sh -c 'ping -c 1 -w 10 10.244.0.1 && ping -c 1 -w 10 169.254.1.1 && ! ping -c 1 -W 0.1 224.0.0.9'";
 /// Every decision of a stage that the description has.

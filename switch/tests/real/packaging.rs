@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use host::TemporaryNamespace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use podswitch::config::{Config, Settings};
+use podswitch::config::{Config, Node, Settings};
 
 use crate::rig::{PATIENCE, Pod, namespace, until};
 use crate::stage::Stage;
@@ -52,7 +52,8 @@ fn the_example_of_a_configuration_is_legal_and_has_every_key() {
     known.sort();
     assert_eq!(keys, known);
     let shown = Config::try_from(Settings::parse(&path, &uncommented).unwrap()).unwrap();
-    let with_defaults = Config { worker_cpus: Vec::new(), metrics_address: None, ..shown };
+    let node = Node { underlay: given.node.underlay.clone(), ..shown.node.clone() };
+    let with_defaults = Config { node, mtu_by_underlay: true, worker_cpus: Vec::new(), metrics_address: None, ..shown };
     assert_eq!(with_defaults, given, "what a comment shows is the default, where there is one");
 }
 

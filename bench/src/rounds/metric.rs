@@ -1,4 +1,4 @@
-//! The figures of the local bench, and the loads that give them; some loads give several at once.
+//! The figures of comparisons, and the loads that give them; some loads give several at once.
 
 use std::fmt;
 use std::thread;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 
-use super::Plan;
+use super::Rounds;
 use crate::error::Result;
 use crate::load::{Pair, Window, probe, round_trip, tcp, udp};
 use crate::report::Better;
@@ -30,9 +30,15 @@ pub enum Metric {
     /// Frames of 64 bytes delivered, one flow.
     #[value(name = "udp64_pps")]
     Udp64Pps,
+    /// Those of them that came after a later one of their flow, of a million.
+    #[value(name = "udp64_late_ppm")]
+    Udp64LatePpm,
     /// Frames of 64 bytes delivered, 64 flows in turn.
     #[value(name = "udp64_flows64_pps")]
     Udp64Flows64Pps,
+    /// Those of them that came after a later one of their flow, of a million.
+    #[value(name = "udp64_flows64_late_ppm")]
+    Udp64Flows64LatePpm,
     /// Frames of 64 bytes delivered, as many flows in turn as --flows says.
     Udp64FlowsPps,
     /// Median round trip.
@@ -89,8 +95,8 @@ impl Metric {
         match self {
             Self::Tcp1Gbps | Self::Tcp1Resent | Self::Tcp1Reordered | Self::CpuSPerGb => Load::Tcp { connections: 1 },
             Self::Tcp4Gbps => Load::Tcp { connections: 4 },
-            Self::Udp64Pps => Load::Udp { flows: Some(1) },
-            Self::Udp64Flows64Pps => Load::Udp { flows: Some(64) },
+            Self::Udp64Pps | Self::Udp64LatePpm => Load::Udp { flows: Some(1) },
+            Self::Udp64Flows64Pps | Self::Udp64Flows64LatePpm => Load::Udp { flows: Some(64) },
             Self::Udp64FlowsPps => Load::Udp { flows: None },
             Self::RttP50Us | Self::RttP99Us => Load::RoundTrip,
             Self::Udp64Moved50Pps | Self::Udp64Moved50LatePpm => Load::Moved { per_second: 50 },
@@ -112,7 +118,7 @@ pub(super) enum Load {
     Tcp {
         connections: usize,
     },
-    /// A flood; without a number of flows the plan's.
+    /// A flood; without a number of flows that of the rounds.
     Udp {
         flows: Option<usize>,
     },
@@ -125,9 +131,9 @@ pub(super) enum Load {
 }
 
 impl Load {
-    pub(super) fn measure(self, pair: Pair<'_>, plan: &Plan, warn: impl Fn(String)) -> Result<Vec<(Metric, f64)>> {
-        let settled = Window::of(plan.counted, Duration::from_secs(1));
-        let brief = Window::of(plan.counted, Duration::from_millis(250));
+    pub(super) fn measure(self, pair: Pair<'_>, rounds: &Rounds, warn: impl Fn(String)) -> Result<Vec<(Metric, f64)>> {
+        let settled = Window::of(rounds.counted, Duration::from_secs(1));
+        let brief = Window::of(rounds.counted, Duration::from_millis(250));
         Ok(match self {
             Self::Tcp { connections: 1 } => {
                 let stream = tcp::stream(pair, 1, settled)?;
@@ -140,15 +146,16 @@ impl Load {
             }
             Self::Tcp { connections } => vec![(Metric::Tcp4Gbps, tcp::stream(pair, connections, settled)?.gbps)],
             Self::Udp { flows } => {
-                let metric = match flows {
-                    Some(1) => Metric::Udp64Pps,
-                    Some(_) => Metric::Udp64Flows64Pps,
-                    None => Metric::Udp64FlowsPps,
+                let (delivered, late) = match flows {
+                    Some(1) => (Metric::Udp64Pps, Some(Metric::Udp64LatePpm)),
+                    Some(_) => (Metric::Udp64Flows64Pps, Some(Metric::Udp64Flows64LatePpm)),
+                    None => (Metric::Udp64FlowsPps, None),
                 };
-                let flows = flows.unwrap_or(plan.flows);
+                let flows = flows.unwrap_or(rounds.flows);
                 let flood = udp::flood(pair, flows, brief)?;
                 warn_of_order(flood, &format!("{flows} flows"), warn);
-                vec![(metric, flood.delivered_pps)]
+                let late = late.map(|metric| (metric, flood.late_ppm()));
+                [(delivered, flood.delivered_pps)].into_iter().chain(late).collect()
             }
             Self::RoundTrip => {
                 let trip = round_trip::measure(pair, brief)?;
@@ -161,7 +168,7 @@ impl Load {
                 let sending = udp::Sending { moves_per_second: per_second, ..udp::Sending::flat_out(1) };
                 let flood = udp::send_as(pair, sending, brief)?;
                 warn_of_order(flood, &format!("sender moved {per_second} times a second"), warn);
-                let late = 1e6 * flood.late as f64 / flood.delivered as f64;
+                let late = flood.late_ppm();
                 match per_second {
                     50 => vec![(Metric::Udp64Moved50Pps, flood.delivered_pps), (Metric::Udp64Moved50LatePpm, late)],
                     _ => vec![(Metric::Udp64Moved1000Pps, flood.delivered_pps), (Metric::Udp64Moved1000LatePpm, late)],
@@ -230,7 +237,8 @@ mod tests {
     #[test]
     fn metrics_are_named_as_agreed() {
         let names: Vec<String> = Metric::value_variants().iter().map(Metric::to_string).collect();
-        let agreed = "tcp1_gbps tcp1_resent tcp1_reordered tcp4_gbps udp64_pps udp64_flows64_pps udp64_flows_pps \
+        let agreed = "tcp1_gbps tcp1_resent tcp1_reordered tcp4_gbps udp64_pps udp64_late_ppm \
+                      udp64_flows64_pps udp64_flows64_late_ppm udp64_flows_pps \
                       rtt_p50_us rtt_p99_us cpu_s_per_gb \
                       udp64_moved50_pps udp64_moved50_late_ppm udp64_moved1000_pps udp64_moved1000_late_ppm \
                       probe0_p50_us probe0_p99_us probe0_p999_us probe50_p50_us probe50_p99_us probe50_p999_us \

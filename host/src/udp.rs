@@ -1,0 +1,217 @@
+//! UDP sockets whose datagrams travel in trains: many of one length in one call.
+//!
+//! A sent train is cut by the kernel, or by the network card, every `segment` bytes (`UDP_SEGMENT`); a received one is what
+//! the kernel joined of datagrams of one source (`UDP_GRO`). Only the last datagram of a train may be shorter. A kernel that
+//! can do neither sends and receives one datagram a call.
+//!
+//! Several sockets may share an address ([`UdpSocket::group`]): the kernel chooses by a hash of both addresses and ports, so what comes
+//! from one port of one sender always comes by the same socket, in order.
+//!
+//! Sockets are not connected and do not block. Source: udp(7), Linux `net/ipv4/udp.c`, `net/core/sock_reuseport.c`.
+
+use std::io::{self, IoSlice};
+use std::mem;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
+use std::ptr;
+
+use libc::c_int;
+use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce, UdpGroSegment, UdpGsoSegment};
+use nix::sys::socket::{GetSockOpt, SetSockOpt, setsockopt};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use crate::Error;
+
+/// Most datagrams of a sent train (`UDP_MAX_SEGMENTS` of Linux `include/linux/udp.h`; since 6.9 the kernel takes twice as many).
+pub const TRAIN_DATAGRAMS_MAX: usize = 64;
+/// Most bytes of a train: an IPv4 packet without its headers.
+pub const TRAIN_BYTES_MAX: usize = 65_507;
+/// Most slices of a call (`UIO_MAXIOV`).
+pub const SLICES_MAX: usize = 1024;
+
+/// A socket for trains of datagrams.
+#[derive(Debug)]
+pub struct UdpSocket {
+    socket: Socket,
+    /// The kernel cuts trains.
+    cuts: bool,
+}
+
+/// What one call received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Train {
+    /// Bytes of all datagrams.
+    pub length: usize,
+    /// Bytes of each but the last, which may have fewer; no less than 1.
+    pub segment: usize,
+    /// Who sent it; an IPv4 address is never mapped into IPv6.
+    pub from: IpAddr,
+}
+
+impl UdpSocket {
+    /// Opens a socket at `local`; port 0 is any free one.
+    ///
+    /// # Errors
+    /// What the kernel said; `EADDRINUSE` where another program or a tunnel device of the kernel has the port.
+    pub fn open(local: SocketAddr) -> Result<Self, Error> {
+        Self::open_shared(local, false).map_err(|error| Error::call("bind", local, error))
+    }
+
+    /// Opens so many sockets at one address, which share what comes.
+    ///
+    /// # Errors
+    /// As [`UdpSocket::open`].
+    pub fn group(local: SocketAddr, count: u16) -> Result<Vec<Self>, Error> {
+        let open = |_| Self::open_shared(local, count > 1).map_err(|error| Error::call("bind", local, error));
+        (0..count).map(open).collect()
+    }
+
+    fn open_shared(local: SocketAddr, shared: bool) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(local), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+        if local.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_port(shared)?;
+        // Without CAP_NET_ADMIN the buffers stay as large as the system allows everybody.
+        let _ = setsockopt(&socket, RcvBufForce, &BUFFER_BYTES);
+        let _ = setsockopt(&socket, SndBufForce, &BUFFER_BYTES);
+        // An old kernel joins nothing.
+        let _ = UdpGroSegment.set(&socket, &true);
+        let cuts = UdpGsoSegment.get(&socket).is_ok();
+        socket.bind(&SockAddr::from(local))?;
+        Ok(UdpSocket { socket, cuts })
+    }
+
+    /// The same socket once more.
+    ///
+    /// # Errors
+    /// No descriptor is free.
+    pub fn try_clone(&self) -> Result<Self, Error> {
+        let socket = self.socket.try_clone().map_err(|error| Error::call("fcntl", "a socket", error))?;
+        Ok(UdpSocket { socket, cuts: self.cuts })
+    }
+
+    /// The port it has.
+    ///
+    /// # Errors
+    /// What getsockname(2) says.
+    pub fn port(&self) -> Result<u16, Error> {
+        let address = self.socket.local_addr().map_err(|error| Error::call("getsockname", "a socket", error))?;
+        Ok(address.as_socket().map_or(0, |address| address.port()))
+    }
+
+    /// True where trains of several datagrams can be sent.
+    pub fn cuts(&self) -> bool {
+        self.cuts
+    }
+
+    /// Sends `slices`, end to end, as datagrams of `segment` bytes, the last perhaps shorter. A train is sent whole or not at all.
+    ///
+    /// # Errors
+    /// What sendmsg(2) says; `EMSGSIZE` over [`TRAIN_BYTES_MAX`] or the path's MTU, `EAGAIN` where the queue is full.
+    #[inline]
+    pub fn send(&self, to: &SockAddr, slices: &[IoSlice<'_>], segment: usize) -> io::Result<()> {
+        debug_assert!(slices.len() <= SLICES_MAX);
+        let mut control = Control::default();
+        let mut length = 0;
+        if slices.iter().map(|slice| slice.len()).sum::<usize>() > segment {
+            let segment = u16::try_from(segment).map_err(|_| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
+            length = control.put_segment(segment);
+        }
+        // SAFETY: a zeroed msghdr is one that names nothing.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        message.msg_name = to.as_ptr().cast_mut().cast();
+        message.msg_namelen = to.len();
+        // An IoSlice has the layout of an iovec (its documentation promises it).
+        message.msg_iov = slices.as_ptr().cast_mut().cast();
+        message.msg_iovlen = slices.len() as _;
+        if length > 0 {
+            message.msg_control = control.0.as_mut_ptr().cast();
+            message.msg_controllen = length as _;
+        }
+        // SAFETY: all that the message names is borrowed for the call, and sendmsg(2) only reads it.
+        let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Receives one train into `buffer`; `None` when there is none. What is longer than the buffer is lost.
+    ///
+    /// # Errors
+    /// What recvmsg(2) says, among it errors that the underlay reported of sent datagrams.
+    #[inline]
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<Train>> {
+        let mut control = Control::default();
+        // SAFETY: zeroed, it is an address of no family.
+        let mut from: libc::sockaddr_in6 = unsafe { mem::zeroed() };
+        let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        // SAFETY: a zeroed msghdr is one that names nothing.
+        let mut message: libc::msghdr = unsafe { mem::zeroed() };
+        message.msg_name = (&raw mut from).cast();
+        message.msg_namelen = size_of::<libc::sockaddr_in6>() as _;
+        message.msg_iov = &raw mut vector;
+        message.msg_iovlen = 1;
+        message.msg_control = control.0.as_mut_ptr().cast();
+        message.msg_controllen = size_of::<Control>() as _;
+        // SAFETY: everything the message names is live, ours and as long as it says.
+        let length = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+        if length < 0 {
+            let error = io::Error::last_os_error();
+            return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
+        }
+        let length = length as usize;
+        let segment = control.segment(&message).filter(|segment| *segment > 0).unwrap_or(length.max(1));
+        Ok(Some(Train { length, segment, from: address_of(&from) }))
+    }
+}
+
+impl AsRawFd for UdpSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// Room for one control message with an integer, aligned as cmsg(3) wants it.
+#[derive(Default)]
+#[repr(C, align(8))]
+struct Control([u64; 4]);
+
+impl Control {
+    /// Fills in `UDP_SEGMENT`; the bytes used.
+    fn put_segment(&mut self, segment: u16) -> usize {
+        let header: *mut libc::cmsghdr = self.0.as_mut_ptr().cast();
+        // SAFETY: the room is aligned for a cmsghdr and longer than CMSG_SPACE of two bytes; the value is written unaligned.
+        unsafe {
+            (*header).cmsg_level = libc::SOL_UDP;
+            (*header).cmsg_type = libc::UDP_SEGMENT;
+            (*header).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as _) as _;
+            libc::CMSG_DATA(header).cast::<u16>().write_unaligned(segment);
+            libc::CMSG_SPACE(size_of::<u16>() as _) as usize
+        }
+    }
+
+    /// The value of `UDP_GRO`, where the kernel put one.
+    fn segment(&self, message: &libc::msghdr) -> Option<usize> {
+        let header: *const libc::cmsghdr = self.0.as_ptr().cast();
+        if message.msg_controllen < size_of::<libc::cmsghdr>() + size_of::<c_int>() {
+            return None;
+        }
+        // SAFETY: the kernel wrote at least a header and an integer into our room, which is aligned for a cmsghdr.
+        unsafe {
+            ((*header).cmsg_level == libc::SOL_UDP && (*header).cmsg_type == libc::UDP_GRO)
+                .then(|| libc::CMSG_DATA(header).cast::<c_int>().read_unaligned() as usize)
+        }
+    }
+}
+
+/// Both families' addresses begin with the family, and an IPv4 one is the shorter.
+fn address_of(from: &libc::sockaddr_in6) -> IpAddr {
+    if c_int::from(from.sin6_family) == libc::AF_INET {
+        // SAFETY: the kernel wrote a sockaddr_in, which is shorter than the live sockaddr_in6, and needs no more alignment.
+        let from = unsafe { ptr::from_ref(from).cast::<libc::sockaddr_in>().read_unaligned() };
+        return Ipv4Addr::from(from.sin_addr.s_addr.to_ne_bytes()).into();
+    }
+    IpAddr::from(from.sin6_addr.s6_addr).to_canonical()
+}
+
+/// A burst of super-frames, and what a peer sends meanwhile.
+const BUFFER_BYTES: usize = 8 << 20;

@@ -1,0 +1,168 @@
+//! Neighbours as workers see them: an adjacency for each subnet, a remote for each node.
+//!
+//! Numbers are given here and come free again only when the world that no longer has them is in force; the order of coming and
+//! going is [`crate::world`]'s.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use control::{Backend, Code, Neighbor, Refusal};
+use encap::Template;
+use packet::{Mac, Prefix};
+use route_table::NextHop;
+
+use super::tables::Tables;
+use super::uplinks::End;
+use crate::remotes::{Remote, Remotes};
+use crate::world::{Adjacency, FIRST_NEIGHBOR, FIXED, HOST, Hop};
+
+/// What has been numbered.
+#[derive(Default)]
+pub(super) struct Neighbors {
+    pub(super) ends: Vec<End>,
+    /// By subnet: its adjacency, and its node for tunnels.
+    known: BTreeMap<Prefix, (NextHop, u16)>,
+    /// By number less 1: the node, and how many subnets it has.
+    remotes: Vec<Option<(Remote, usize)>>,
+    free_hops: Vec<u16>,
+    hops: u16,
+}
+
+impl Tables {
+    /// Makes neighbours known, or known anew; in force when it returns.
+    ///
+    /// # Errors
+    /// No end of such a tunnel, or no room in the route table; nothing of any of them is left.
+    pub(super) fn add_neighbors(&mut self, neighbors: &[Neighbor]) -> Result<(), Refusal> {
+        let mut routes = Vec::with_capacity(neighbors.len());
+        let mut adjacencies = Vec::with_capacity(neighbors.len());
+        let mut left = Vec::new();
+        for neighbor in neighbors {
+            let hop = match neighbor.backend {
+                Backend::HostGw => {
+                    left.extend(self.neighbors.known.remove(&neighbor.subnet));
+                    HOST
+                }
+                _ => {
+                    let (hop, adjacency, before) = self.neighbors.number(neighbor)?;
+                    left.extend(before.map(|remote| (NextHop(0), remote)));
+                    adjacencies.push((hop, adjacency));
+                    hop
+                }
+            };
+            routes.push((neighbor.subnet, hop));
+        }
+        self.publish_neighbors(adjacencies);
+        let loaded = routes.iter().try_for_each(|&(subnet, hop)| self.load(subnet, hop));
+        if loaded.is_err() {
+            self.remove_neighbors(&routes.iter().map(|&(subnet, _)| subnet).collect::<Vec<_>>());
+        }
+        self.settle();
+        self.forget(left);
+        loaded
+    }
+
+    /// Forgets neighbours after the routes to them.
+    pub(super) fn remove_neighbors(&mut self, subnets: &[Prefix]) {
+        self.take_back(subnets);
+        let gone: Vec<_> = subnets.iter().filter_map(|subnet| self.neighbors.known.remove(subnet)).collect();
+        self.forget(gone);
+    }
+
+    /// Frees numbers that no route leads to any more.
+    fn forget(&mut self, gone: Vec<(NextHop, u16)>) {
+        if gone.is_empty() {
+            return;
+        }
+        gone.iter().for_each(|&(_, remote)| self.neighbors.leave(remote));
+        let hops: Vec<NextHop> = gone.into_iter().map(|(hop, _)| hop).filter(|hop| hop.0 != 0).collect();
+        self.publish_neighbors(hops.iter().map(|&hop| (hop, FIXED[0])).collect());
+        self.neighbors.free_hops.extend(hops.iter().map(|hop| hop.0));
+    }
+
+    pub(super) fn publish_neighbors(&mut self, adjacencies: Vec<(NextHop, Adjacency)>) {
+        let mut world = self.world().clone();
+        world.set_adjacencies(adjacencies);
+        world.remotes = Arc::new(self.neighbors.remotes());
+        self.publish(world);
+    }
+}
+
+impl Neighbors {
+    /// True where an end of a tunnel is open.
+    pub(super) fn has_tunnels(&self) -> bool {
+        !self.ends.is_empty()
+    }
+
+    /// Numbers a neighbour behind a tunnel: its adjacency, and the node it had before.
+    fn number(&mut self, neighbor: &Neighbor) -> Result<(NextHop, Adjacency, Option<u16>), Refusal> {
+        let is_its = |end: &&End| end.backend == neighbor.backend && end.local.is_ipv4() == neighbor.via.is_ipv4();
+        let end = self.ends.iter().find(is_its).ok_or_else(|| closed(neighbor))?;
+        let mut adjacency = Adjacency {
+            hop: Hop::Forward,
+            port: end.port,
+            mtu: end.mtu,
+            destination: neighbor.mac.unwrap_or(Mac::ZERO),
+            source: end.mac,
+            remote: 0,
+        };
+        let address = SocketAddr::new(neighbor.via, end.local.port());
+        let template = end.template(neighbor.via);
+        adjacency.remote = self.remote((end.port, address), template);
+        let before = self.known.get(&neighbor.subnet).copied();
+        let hop = before.map(|(hop, _)| hop).or_else(|| self.free_hop()).ok_or_else(|| full(neighbor))?;
+        self.known.insert(neighbor.subnet, (hop, adjacency.remote));
+        Ok((hop, adjacency, before.map(|(_, remote)| remote)))
+    }
+
+    /// The number of a node, which has one subnet more.
+    fn remote(&mut self, (uplink, address): (u16, SocketAddr), template: Option<Template>) -> u16 {
+        let is_it = |one: &Option<(Remote, usize)>| {
+            one.as_ref().is_some_and(|(remote, _)| remote.uplink == uplink && remote.address == address)
+        };
+        let place = self.remotes.iter().position(is_it).or_else(|| self.remotes.iter().position(Option::is_none));
+        let place = place.unwrap_or_else(|| {
+            self.remotes.push(None);
+            self.remotes.len() - 1
+        });
+        self.remotes[place].get_or_insert_with(|| (Remote::new(uplink, address, template), 0)).1 += 1;
+        place as u16 + 1
+    }
+
+    fn leave(&mut self, number: u16) {
+        let place = &mut self.remotes[usize::from(number) - 1];
+        if let Some((_, subnets)) = place {
+            *subnets -= 1;
+            if *subnets == 0 {
+                *place = None;
+            }
+        }
+    }
+
+    fn remotes(&self) -> Remotes {
+        let remotes = self.remotes.iter().map(|one| one.as_ref().map(|(remote, _)| remote.clone())).collect();
+        Remotes::new(remotes, self.ends.iter().map(|end| end.local.port()).collect())
+    }
+
+    fn free_hop(&mut self) -> Option<NextHop> {
+        let number = self.free_hops.pop().or_else(|| {
+            let next = FIRST_NEIGHBOR as u16 + self.hops;
+            self.hops += 1;
+            (self.hops as usize <= control::NEIGHBORS_MAX).then_some(next)
+        });
+        number.map(NextHop)
+    }
+}
+
+fn closed(neighbor: &Neighbor) -> Refusal {
+    let Neighbor { subnet, via, backend, .. } = neighbor;
+    let family = if via.is_ipv4() { "IPv4" } else { "IPv6" };
+    let message =
+        format!("neighbour {subnet}: no {backend} tunnel over {family} is open; see 'tunnels' of the configuration");
+    Refusal::new(Code::Invalid, message)
+}
+
+fn full(neighbor: &Neighbor) -> Refusal {
+    Refusal::new(Code::Unavailable, format!("neighbour {}: there are as many as there can be", neighbor.subnet))
+}

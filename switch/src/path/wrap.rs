@@ -1,0 +1,247 @@
+//! Wrap: departing through a tunnel.
+//!
+//! The rows of an uplink go out as **trains**: datagrams of equal length to one node from one source port, sent by one call. The
+//! rows are taken node by node and port by port, in the order they came; since a flow's source port is chosen by its hash, no
+//! frame overtakes one of its flow.
+//!
+//! ```text
+//!   small frames, of any flow     [header|frame] [header|frame] [header|frame]        a longer frame begins another train,
+//!                                                                                     a shorter one is a train's last
+//!   a super-frame                 [header|headers|part of payload] [..|..|..] ...     cut here, checksums finished
+//! ```
+//!
+//! Nothing is copied but the headers of cut segments. On the wire every checksum is finished, the inner one here, the outer one
+//! by the kernel or the card.
+
+use std::io::IoSlice;
+
+use control::Form;
+use host::{TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX};
+use packet::view::ETHERNET_LEN;
+use packet::{BURST, ChecksumForm, Cut, Gso, HEADERS_MAX, Offload, Reason, shape};
+
+use super::depart::{Departure, row_of};
+use super::transport_fields::{addresses, ports};
+use crate::port::{Count, EXPRESS_ROOM, Uplink};
+use crate::remotes::Remote;
+
+/// The scratch memory of wrapping, used again every turn.
+pub(super) struct Wraps {
+    /// remote << 32 | sender << 16 | row
+    order: [u64; BURST],
+    blocks: Box<[[u8; BLOCK_LEN]; TRAIN_DATAGRAMS_MAX]>,
+}
+
+impl Wraps {
+    pub(super) fn new() -> Self {
+        Wraps { order: [0; BURST], blocks: Box::new([[0; BLOCK_LEN]; TRAIN_DATAGRAMS_MAX]) }
+    }
+}
+
+/// Where a train goes.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    uplink: &'a Uplink,
+    remote: &'a Remote,
+    sender: usize,
+}
+
+/// Rows that go out as one train.
+#[derive(Clone, Copy)]
+struct Train {
+    rows: [u16; TRAIN_DATAGRAMS_MAX],
+    count: usize,
+    bytes: usize,
+    /// Bytes of each datagram but the last.
+    segment: usize,
+    /// The last one is shorter: nothing comes after it.
+    ended: bool,
+}
+
+impl Departure<'_> {
+    /// Sends `rows`, all of which depart by this uplink.
+    pub(super) fn wrap_all(&mut self, uplink: &Uplink, rows: &[u64], wraps: &mut Wraps) {
+        let order = &mut wraps.order[..rows.len()];
+        for (key, &row) in order.iter_mut().zip(rows) {
+            let row = row_of(row);
+            let remote = self.world.adjacency(self.burst.adjacency[row]).remote;
+            let sender = uplink.sender_of(self.flow_hash(row));
+            *key = u64::from(remote) << 32 | (sender as u64) << 16 | row as u64;
+        }
+        order.sort_unstable();
+        for rows in order.chunk_by(|one, next| one >> 16 == next >> 16) {
+            let (number, sender) = ((rows[0] >> 32) as u16, usize::from((rows[0] >> 16) as u16));
+            let world = self.world;
+            match world.remotes.get(number) {
+                Some(remote) => self.wrap_flows(Way { uplink, remote, sender }, rows, &mut wraps.blocks[..]),
+                None => rows.iter().for_each(|&row| self.count(row_of(row), Err(Reason::PortGone))),
+            }
+        }
+    }
+
+    fn wrap_flows(&mut self, way: Way<'_>, rows: &[u64], blocks: &mut [[u8; BLOCK_LEN]]) {
+        let mut train = Train::EMPTY;
+        for &row in rows {
+            let row = row_of(row);
+            let offload = self.offload(row);
+            if offload.gso != Gso::None {
+                self.send(way, &mut train);
+                let sent = match self.send_uncut(way, row, &offload) {
+                    Some(sent) => sent,
+                    None => self.send_cut(way, (row, &offload), blocks),
+                };
+                self.settle(row, sent);
+                continue;
+            }
+            if offload.needs_csum
+                && let Err(reason) = self.complete(row, offload)
+            {
+                self.count(row, Err(reason));
+                continue;
+            }
+            let length = way.uplink.header().len() + self.burst.length[row] as usize - way.uplink.skipped();
+            if !train.takes(length, way.uplink.train_max()) {
+                self.send(way, &mut train);
+            }
+            train.push(row, length);
+        }
+        self.send(way, &mut train);
+    }
+
+    /// Sends what the train has, and empties it.
+    fn send(&mut self, way: Way<'_>, train: &mut Train) {
+        let rows = &train.rows[..train.count];
+        if rows.is_empty() {
+            return;
+        }
+        let (header, skipped) = (way.uplink.header(), way.uplink.skipped());
+        let mut slices = [IoSlice::new(&[]); 2 * TRAIN_DATAGRAMS_MAX];
+        let mut count = 0;
+        for &row in rows {
+            let head = self.burst.head[usize::from(row)];
+            self.slots.before_mut(head, header.len()).copy_from_slice(header);
+        }
+        for &row in rows {
+            let row = usize::from(row);
+            let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
+            let frame = self.slots.frame_with(head, tail, length, header.len());
+            slices[count] = IoSlice::new(&frame.head[skipped..]);
+            slices[count + 1] = IoSlice::new(frame.tail);
+            count += 1 + usize::from(!frame.tail.is_empty());
+        }
+        let sent =
+            way.uplink.send(way.remote, way.sender, (&slices[..count], train.segment)).map_err(|_| Reason::WriteFailed);
+        self.counters().add(Count::Joined, u64::from(sent.is_ok() && rows.len() > 1));
+        for &row in rows {
+            self.settle(row.into(), sent);
+        }
+        *train = Train::EMPTY;
+    }
+
+    /// Sends a super-frame whole, if there is a way for it.
+    fn send_uncut(&mut self, way: Way<'_>, row: usize, offload: &Offload) -> Option<Result<(), Reason>> {
+        let (express, template) = (way.uplink.express.as_ref()?, way.remote.template.as_ref()?);
+        let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
+        let frame = self.slots.frame(head, tail, length).head;
+        let tos = match self.burst.shape[row] & shape::V6 {
+            0 => frame[ETHERNET_LEN + 1],
+            _ => frame[ETHERNET_LEN] << 4 | frame[ETHERNET_LEN + 1] >> 4,
+        };
+        let room = self.slots.before_mut(head, EXPRESS_ROOM).try_into().expect("as many bytes as were asked for");
+        let before = express.wrap((template, way.sender), (offload, tos, length as usize), room)?;
+        let frame = self.slots.frame_with(head, tail, length, before);
+        let slices = [IoSlice::new(frame.head), IoSlice::new(frame.tail)];
+        Some(express.write(self.worker, &slices).map_err(|_| Reason::WriteFailed))
+    }
+
+    /// Sends a super-frame as trains of its segments.
+    fn send_cut(
+        &mut self,
+        way: Way<'_>,
+        (row, offload): (usize, &Offload),
+        blocks: &mut [[u8; BLOCK_LEN]],
+    ) -> Result<(), Reason> {
+        let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
+        let frame = self.slots.frame(head, tail, length);
+        let mut cut = Cut::new(frame, offload, ChecksumForm::Complete).map_err(|_| Reason::Uncuttable)?;
+        let (header, skipped) = (way.uplink.header(), way.uplink.skipped());
+        self.tracer.formed(row, Form::Cut, cut.segments());
+        let (from, to) = (skipped, header.len() + cut.header_len());
+        let mut failed = false;
+        loop {
+            // Ranges of the payload: a segment's bytes lie in up to two pieces of memory.
+            let mut parts = [const { 0..0 }; TRAIN_DATAGRAMS_MAX];
+            let (mut count, mut bytes) = (0, 0);
+            while count < way.uplink.train_max() && bytes + to - from + usize::from(offload.gso_size) <= TRAIN_BYTES_MAX
+            {
+                let block = &mut blocks[count];
+                let Some(part) = cut.next(&mut block[header.len()..]) else { break };
+                block[..header.len()].copy_from_slice(header);
+                bytes += to - from + part.len();
+                parts[count] = part;
+                count += 1;
+            }
+            if count == 0 {
+                return if failed { Err(Reason::WriteFailed) } else { Ok(()) };
+            }
+            let mut slices = [IoSlice::new(&[]); 3 * TRAIN_DATAGRAMS_MAX];
+            let mut used = 0;
+            for (part, block) in parts[..count].iter().zip(&*blocks) {
+                for bytes in [&block[from..to]].into_iter().chain(cut.payload(part)).filter(|bytes| !bytes.is_empty()) {
+                    slices[used] = IoSlice::new(bytes);
+                    used += 1;
+                }
+            }
+            let segment = to - from + parts[0].len();
+            failed |= way.uplink.send(way.remote, way.sender, (&slices[..used], segment)).is_err();
+        }
+    }
+
+    fn settle(&mut self, row: usize, sent: Result<(), Reason>) {
+        if sent.is_ok() {
+            self.counters().add(Count::SentBytes, self.burst.length[row].into());
+        }
+        self.count(row, sent);
+    }
+
+    /// The same for all packets of a flow, fragments included only by their addresses.
+    fn flow_hash(&self, row: usize) -> u32 {
+        let (bits, transport) = (self.burst.shape[row], usize::from(self.burst.transport[row]));
+        let head = self.slots.frame(self.burst.head[row], self.burst.tail[row], self.burst.length[row]).head;
+        let (source, destination) = addresses(head, bits);
+        let ports =
+            if bits & shape::FRAGMENT == 0 { ports(self.burst.protocol[row], &head[transport..]) } else { (0, 0) };
+        let fold = |address: u128| (address ^ address >> 64) as u64;
+        let mixed =
+            fold(source).wrapping_mul(MIX) ^ fold(destination) ^ u64::from(ports.0) << 48 ^ u64::from(ports.1) << 32;
+        (mixed.wrapping_mul(MIX) >> 32) as u32
+    }
+}
+
+impl Train {
+    const EMPTY: Train = Train { rows: [0; TRAIN_DATAGRAMS_MAX], count: 0, bytes: 0, segment: 0, ended: false };
+
+    /// True if a datagram of that length may go with those there are.
+    fn takes(&self, length: usize, datagrams_max: usize) -> bool {
+        self.count == 0
+            || !self.ended
+                && length <= self.segment
+                && self.count < datagrams_max
+                && self.bytes + length <= TRAIN_BYTES_MAX
+    }
+
+    fn push(&mut self, row: usize, length: usize) {
+        if self.count == 0 {
+            self.segment = length;
+        }
+        self.rows[self.count] = row as u16;
+        self.count += 1;
+        self.bytes += length;
+        self.ended = length < self.segment;
+    }
+}
+
+/// A tunnel's header, and all headers of a segment.
+const BLOCK_LEN: usize = 8 + HEADERS_MAX;
+/// Odd, and without pattern: the golden ratio (Knuth, The Art of Computer Programming 3, 6.4).
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;

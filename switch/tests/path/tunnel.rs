@@ -1,0 +1,218 @@
+//! Two switches joined by a tunnel over loopback: what one wraps the other unwraps.
+
+use std::net::{IpAddr, UdpSocket as PlainSocket};
+
+use encap::vxlan_header;
+use packet::view::Family;
+use packet::{Mac, Offload, Reason, Vni};
+use podswitch::port::Count;
+
+use crate::ends::{FAR, Kind, NEAR, address, nodes};
+use crate::frames::{Packet, Transport};
+use crate::rig::{Rig, TUNNEL_MTU, UPLINK, mac, tcp, udp, v4};
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// Until both are silent.
+fn settle(near: &mut Rig, far: &mut Rig) {
+    // Answers of the slow path depart in a turn in which nothing came.
+    let mut silent = 0;
+    while silent < 3 {
+        silent = if near.turn() | far.turn() { 0 } else { silent + 1 };
+    }
+}
+
+/// As it arrives: two hops further.
+fn arrived(packet: &Packet) -> Packet {
+    packet.hop(Mac::GATEWAY, mac(2)).hop(Mac::GATEWAY, mac(2))
+}
+
+/// The bytes of a flow in the order of their sequence numbers.
+fn stream(packets: &[Packet]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for packet in packets {
+        let Transport::Tcp(tcp) = packet.transport else { panic!("{packet:?}") };
+        assert_eq!(tcp.sequence, 0xffff_ff00_u32.wrapping_add(bytes.len() as u32), "in order");
+        bytes.extend_from_slice(&packet.payload);
+    }
+    bytes
+}
+
+#[test]
+fn datagrams_of_all_sizes_arrive_as_they_were_sent() {
+    for kind in [Kind::Vxlan, Kind::Bare] {
+        let (mut near, mut far) = nodes(kind);
+        let families = if kind == Kind::Vxlan { &FAMILIES[..] } else { &FAMILIES[..1] };
+        for &family in families {
+            for payload in [0, 1, 22, 500, 1300] {
+                let sent = udp(family, 1, 2, payload);
+                near.send(1, &Offload::default(), &sent.frame());
+                settle(&mut near, &mut far);
+                assert_eq!(far.take(2), [arrived(&sent)], "{payload}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_super_frame_is_cut_on_the_wire_and_joined_again() {
+    for kind in [Kind::Vxlan, Kind::Bare] {
+        let (mut near, mut far) = nodes(kind);
+        let families = if kind == Kind::Vxlan { &FAMILIES[..] } else { &FAMILIES[..1] };
+        for &family in families {
+            for size in [60_000, 10_000, 1391] {
+                let sent = tcp(family, 1, 2, size);
+                let (offload, frame) = sent.super_frame(1380);
+                near.send(1, &offload, &frame);
+                settle(&mut near, &mut far);
+                let seen = far.take(2);
+                assert_eq!(stream(&seen), sent.payload, "{size}");
+                assert!(seen.len() <= 2, "joined into {} frames", seen.len());
+            }
+        }
+        assert!(far.count(2, Count::Joined) > 0);
+    }
+}
+
+#[test]
+fn small_frames_of_many_flows_travel_in_trains_and_each_flow_keeps_its_order() {
+    let (mut near, mut far) = nodes(Kind::Vxlan);
+    let of = |flow: u16, number: u8| Packet {
+        transport: Transport::Udp(4000 + flow, 53),
+        payload: vec![number; 22],
+        ..udp(Family::V4, 1, 2, 22)
+    };
+    let sent: Vec<Packet> = (0..60).map(|number| of(number % 4, number as u8)).collect();
+    near.pass(1, &sent);
+    settle(&mut near, &mut far);
+    let seen = far.take(2);
+    let flow = |packets: &[Packet], flow: u16| -> Vec<u8> {
+        let of_it = packets.iter().filter(|packet| packet.transport == Transport::Udp(4000 + flow, 53));
+        of_it.flat_map(|packet| packet.payload.chunks(22).map(|payload| payload[0])).collect()
+    };
+    for number in 0..4 {
+        assert_eq!(flow(&seen, number), flow(&sent, number));
+    }
+    assert!(near.count(UPLINK, Count::Joined) > 0 && near.count(UPLINK, Count::Sent) == 60);
+}
+
+#[test]
+fn an_unfinished_checksum_is_finished_before_the_wire() {
+    let (mut near, mut far) = nodes(Kind::Vxlan);
+    let sent = tcp(Family::V4, 1, 2, 100);
+    let (offload, frame) = sent.super_frame(1380);
+    near.send(1, &Offload { gso: packet::Gso::None, gso_size: 0, ..offload }, &frame);
+    settle(&mut near, &mut far);
+    let frames = far.take_frames(2);
+    assert!(!frames[0].0.needs_csum);
+    assert_eq!(Packet::read(&frames[0].0, &frames[0].1), arrived(&sent));
+}
+
+#[test]
+fn what_is_over_the_tunnels_mtu_is_answered() {
+    let (mut near, mut far) = nodes(Kind::Vxlan);
+    let sent = Packet { dont_fragment: true, ..udp(Family::V4, 1, 2, 1440) };
+    near.send(1, &Offload::default(), &sent.frame());
+    settle(&mut near, &mut far);
+    let [answer] = &near.take(1)[..] else { panic!("one answer") };
+    assert!(matches!(answer.transport, Transport::Icmp(3, 4, mtu) if mtu == u32::from(TUNNEL_MTU)), "{answer:?}");
+    assert!(far.is_silent());
+}
+
+#[test]
+fn errors_about_a_remote_pods_packet_go_back_through_the_tunnel() {
+    let (mut near, mut far) = nodes(Kind::Vxlan);
+    let sent = Packet { ttl: 2, ..udp(Family::V4, 1, 2, 10) };
+    near.send(1, &Offload::default(), &sent.frame());
+    settle(&mut near, &mut far);
+    let [answer] = &near.take(1)[..] else { panic!("one answer") };
+    assert!(matches!(answer.transport, Transport::Icmp(11, 0, _)), "{answer:?}");
+    assert_eq!(answer.addresses.1, IpAddr::from(v4(1)));
+}
+
+/// What a stranger, or a neighbour gone wrong, may send.
+#[test]
+fn what_is_not_a_neighbours_proper_frame_is_dropped_for_its_reason() {
+    let (_near, mut far) = nodes(Kind::Vxlan);
+    let inner = Packet { macs: (NEAR, FAR), ..udp(Family::V4, 1, 2, 10) }.frame();
+    let header = vxlan_header(Vni::FLANNEL);
+    let datagram = |header: [u8; 8], inner: &[u8]| [&header[..], inner].concat();
+    let spoofed = Packet { macs: (NEAR, FAR), addresses: (v4(7).into(), v4(2).into()), ..udp(Family::V4, 1, 2, 10) };
+    let elsewhere = Packet { macs: (NEAR, mac(5)), ..udp(Family::V4, 1, 2, 10) };
+    let own = Packet { macs: (FAR, FAR), ..udp(Family::V4, 1, 2, 10) };
+    let back = Packet { macs: (NEAR, FAR), addresses: (v4(1).into(), v4(1).into()), ..udp(Family::V4, 1, 2, 10) };
+    let cases = [
+        (datagram(vxlan_header(Vni::CALICO), &inner), Reason::UnknownVni),
+        (datagram([0, 0, 0, 0, 0, 0, 1, 0], &inner), Reason::NoVni),
+        (datagram([8, 0, 0, 1, 0, 0, 1, 0], &inner), Reason::ReservedBits),
+        (datagram([0x88, 0, 0, 0, 0, 0, 1, 0], &inner), Reason::GroupPolicy),
+        (datagram(header, &inner[..10]), Reason::Truncated),
+        (datagram(header, &inner[..30]), Reason::Truncated),
+        (datagram(header, &inner[..inner.len() - 1]), Reason::BadIpLength),
+        (datagram(header, &elsewhere.frame()), Reason::OtherStation),
+        (datagram(header, &own.frame()), Reason::OwnMac),
+        (datagram(header, &spoofed.frame()), Reason::ForeignSource),
+        (datagram(header, &back.frame()), Reason::TunnelToTunnel),
+    ];
+    let neighbour = PlainSocket::bind((address(1).ip(), 0)).unwrap();
+    for (number, (datagram, reason)) in cases.iter().enumerate() {
+        neighbour.send_to(datagram, address(2)).unwrap();
+        while far.turn() {}
+        assert_eq!(far.dropped_now(UPLINK), [(*reason, 1)], "{number}");
+    }
+    let stranger = PlainSocket::bind((address(3).ip(), 0)).unwrap();
+    stranger.send_to(&datagram(header, &inner), address(2)).unwrap();
+    while far.turn() {}
+    assert_eq!(far.dropped_now(UPLINK), [(Reason::ForeignSource, 1)]);
+    assert!(far.is_silent());
+}
+
+#[test]
+fn a_pod_sends_no_tunnels_packets_of_its_own() {
+    let (mut near, mut far) = nodes(Kind::Vxlan);
+    let to_our_port = Packet { transport: Transport::Udp(4000, 8472), ..udp(Family::V4, 1, 2, 60) };
+    near.pass(1, &[to_our_port, Packet { transport: Transport::Raw(4), ..udp(Family::V4, 1, 2, 60) }]);
+    settle(&mut near, &mut far);
+    assert_eq!(near.dropped(1), [(Reason::NestedTunnel, 2)]);
+    assert!(far.is_silent());
+}
+
+#[test]
+fn a_kernels_uncut_super_frame_is_taken_for_one() {
+    let (_near, mut far) = nodes(Kind::Vxlan);
+    let sent = Packet { macs: (NEAR, FAR), ..tcp(Family::V4, 1, 2, 20_000) };
+    let (_, frame) = sent.super_frame(1380);
+    let neighbour = PlainSocket::bind((address(1).ip(), 0)).unwrap();
+    neighbour.send_to(&[&vxlan_header(Vni::FLANNEL)[..], &frame].concat(), address(2)).unwrap();
+    while far.turn() {}
+    let [(offload, frame)] = &far.take_frames(2)[..] else { panic!("one frame") };
+    assert_eq!((offload.gso, offload.gso_size), (packet::Gso::Tcp4, TUNNEL_MTU - 40));
+    assert_eq!(Packet::read(offload, frame).payload, sent.payload);
+}
+
+/// Every byte of a proper datagram changed, one at a time, and every length of it: nothing is ever forwarded that was not sent by
+/// its node, nothing is lost uncounted, and nobody panics.
+#[test]
+fn whatever_comes_out_of_the_underlay_is_forwarded_answered_or_counted() {
+    let (_near, mut far) = nodes(Kind::Vxlan);
+    let neighbour = PlainSocket::bind((address(1).ip(), 0)).unwrap();
+    let inner = Packet { macs: (NEAR, FAR), ..tcp(Family::V4, 1, 2, 30) }.frame();
+    let proper = [&vxlan_header(Vni::FLANNEL)[..], &inner].concat();
+    let mut sent = 0;
+    for place in 0..proper.len() {
+        for change in [0x01, 0x80, 0xff] {
+            let mut datagram = proper.clone();
+            datagram[place] ^= change;
+            neighbour.send_to(&datagram, address(2)).unwrap();
+            sent += 1;
+        }
+        neighbour.send_to(&proper[..place], address(2)).unwrap();
+        // Of an empty datagram nothing is left to be counted.
+        sent += u64::from(place > 0);
+        while far.turn() {}
+    }
+    assert_eq!(far.count(UPLINK, Count::Received), sent);
+    for (_, frame) in far.take_frames(2) {
+        assert_eq!(frame[26..30], v4(1).octets(), "the source is the node's");
+    }
+}
