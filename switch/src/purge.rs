@@ -98,7 +98,7 @@ fn of_the_node(
         found.push(Leftover::HostPort { name: name.to_owned() });
     }
     let ways: HashSet<(Prefix, Option<IpAddr>)> =
-        neighbors.iter().filter_map(host_routes::route).map(|route| (route.prefix, route.via)).collect();
+        neighbors.iter().filter_map(host_routes::route_by_node).map(|route| (route.prefix, route.via)).collect();
     let is_ours = |route: &Route| {
         let of_a_range = route.link.is_none() && ranges.contains(&route.prefix);
         let meant = ranges.is_empty() || of_a_range || ways.contains(&(route.prefix, route.via));

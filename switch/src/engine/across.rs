@@ -13,7 +13,7 @@ use packet::{Mac, Prefix};
 
 use crate::config::Config;
 use crate::state::{Change, Effect};
-use crate::wire::host_routes;
+use crate::wire::host_routes::HostRoutes;
 
 use super::Engine;
 use super::error::{Error, report};
@@ -89,23 +89,30 @@ impl Engine {
 
     /// Takes out of force what is `gone` and not `there` in another form.
     fn withdraw(&mut self, gone: &[Neighbor], there: &[Neighbor]) -> Result<(), Refusal> {
-        let stay: BTreeSet<(Prefix, bool)> = there.iter().map(kind_of).collect();
-        let routed = gone.iter().filter(|neighbor| !stay.contains(&kind_of(neighbor)));
-        host_routes::withdraw(routed).map_err(|error| Refusal::new(Code::Internal, report(&error)))?;
-        let subnets: BTreeSet<Prefix> = there.iter().map(|neighbor| neighbor.subnet).collect();
-        let gone = gone.iter().map(|neighbor| neighbor.subnet).filter(|subnet| !subnets.contains(subnet));
-        self.tables.remove_neighbors(&gone.collect::<Vec<_>>());
+        let stay: BTreeSet<Prefix> = there.iter().map(|neighbor| neighbor.subnet).collect();
+        let leaving = || gone.iter().filter(|neighbor| !stay.contains(&neighbor.subnet));
+        let routes = HostRoutes::open(&self.config.node);
+        let removed = routes.and_then(|mut routes| leaving().try_for_each(|neighbor| routes.remove(neighbor)));
+        removed.map_err(|error| Refusal::new(Code::Internal, report(&error)))?;
+        self.tables.remove_neighbors(&leaving().map(|neighbor| neighbor.subnet).collect::<Vec<_>>());
         Ok(())
     }
 
     fn establish(&mut self, neighbors: &[Neighbor]) -> Result<(), Refusal> {
-        host_routes::establish(neighbors).map_err(|error| no_route(&error))?;
+        let routes = HostRoutes::open(&self.config.node);
+        let made = routes.and_then(|mut routes| neighbors.iter().try_for_each(|neighbor| routes.make(neighbor)));
+        made.map_err(|error| no_route(&error))?;
         self.tables.add_neighbors(neighbors)
     }
 
     /// Takes up the neighbours an earlier switch had. One that does not fit the settings any more is forgotten: whoever
     /// told of it finds it gone, and nothing of it is left.
     pub(super) fn take_over_neighbors(&mut self, kept: Vec<Neighbor>) -> Result<(), Error> {
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let named = |source| Error::HostPort { name: self.config.node.host_port.to_string(), source };
+        let mut routes = HostRoutes::open(&self.config.node).map_err(named)?;
         let (mut taken, mut forgotten) = (Vec::with_capacity(kept.len()), Vec::new());
         for neighbor in kept {
             match self.state.admit_neighbor(neighbor.clone()) {
@@ -117,27 +124,25 @@ impl Engine {
             }
         }
         self.tables.add_neighbors(&taken).map_err(Error::State)?;
-        let routed = host_routes::withdraw(&forgotten);
-        // One by one: a node that is out of reach for now is no reason to keep from the others.
-        for made in [routed].into_iter().chain(taken.iter().map(|one| host_routes::establish([one]))) {
-            if let Err(error) = made {
-                tracing::warn!("{}", report(&error));
-            }
+        let mut routed: Vec<Result<(), host::Error>> = forgotten.iter().map(|gone| routes.remove(gone)).collect();
+        // A node that is out of reach for now is no reason to keep from the others.
+        routed.extend(taken.iter().map(|neighbor| routes.make(neighbor)));
+        for error in routed.into_iter().filter_map(Result::err) {
+            tracing::warn!("{}", report(&error));
         }
         Ok(())
     }
 
     /// Makes routes to neighbours again that the kernel has dropped.
     pub(super) fn mend_host_routes(&self) {
-        if let Err(error) = host_routes::mend(self.state.neighbors()) {
+        if self.state.neighbors().len() == 0 {
+            return;
+        }
+        let routes = HostRoutes::open(&self.config.node);
+        if let Err(error) = routes.and_then(|mut routes| routes.mend(self.state.neighbors())) {
             tracing::warn!("{}", report(&error));
         }
     }
-}
-
-/// What the host's table has of a neighbour: the subnet, and a route of ours or none.
-fn kind_of(neighbor: &Neighbor) -> (Prefix, bool) {
-    (neighbor.subnet, neighbor.backend == Backend::HostGw)
 }
 
 fn no_route(error: &host::Error) -> Refusal {

@@ -13,7 +13,10 @@ use crate::config::Config;
 use crate::crew::Crew;
 use crate::port::{Link, Port, PortCounters};
 use crate::state::{Change, Effect, Endpoint, NetnsId};
-use crate::wire::{self, host_routes};
+use crate::wire::{
+    self,
+    host_routes::{self, HostRoutes},
+};
 use crate::world::{BLACKHOLE, HOST, UNREACHABLE, hop_of};
 
 use super::error::{from_host, report};
@@ -141,8 +144,12 @@ impl Engine {
         drop(self.tables.remove_port(0, &[]));
         removed.push(self.config.node.host_port.to_string());
         wire::remove_routes(&self.config.node).map_err(|error| from_host(Code::Internal, &error))?;
-        host_routes::withdraw(self.state.neighbors()).map_err(|error| from_host(Code::Internal, &error))?;
-        removed.extend(self.state.neighbors().filter_map(host_routes::route).map(|route| format!("route {route}")));
+        let routes = HostRoutes::open(&self.config.node);
+        let gone = routes.and_then(|mut routes| self.state.neighbors().try_for_each(|one| routes.remove(one)));
+        gone.map_err(|error| from_host(Code::Internal, &error))?;
+        removed.extend(
+            self.state.neighbors().filter_map(host_routes::route_by_node).map(|route| format!("route {route}")),
+        );
         removed.push(self.config.state_dir.display().to_string());
         (self.ending, self.purged) = (true, true);
         Ok(Purged { removed })
