@@ -58,6 +58,17 @@ impl Netlink {
         self.create_link(link, || format!("create VXLAN interface {}", vxlan.name))
     }
 
+    /// The namespace's VXLAN interfaces by their names, and the UDP port of each.
+    pub fn vxlan_ports(&mut self) -> Result<Vec<(String, u16)>, Error> {
+        let answer = self.list(RouteNetlinkMessage::GetLink(LinkMessage::default()));
+        let bodies = answer.map_err(|refusal| refusal.of("list links".to_owned()))?;
+        let links = bodies.into_iter().filter_map(|body| match body {
+            RouteNetlinkMessage::NewLink(link) => Some(link.attributes),
+            _ => None,
+        });
+        Ok(links.filter_map(|attributes| Some((name_in(&attributes)?, port_in(&attributes)?))).collect())
+    }
+
     /// Has the VXLAN interface `link` send frames for `mac` to `node`; the entry there is for this MAC is replaced.
     pub fn add_vxlan_peer(&mut self, link: u32, mac: Mac, node: IpAddr) -> Result<(), Error> {
         let mut message = NeighbourMessage::default();
@@ -70,4 +81,26 @@ impl Netlink {
         let answer = self.ask(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE);
         answer.map(drop).map_err(|refusal| refusal.of(format!("send frames for {mac} on link {link} to {node}")))
     }
+}
+
+fn name_in(attributes: &[LinkAttribute]) -> Option<String> {
+    attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })
+}
+
+fn port_in(attributes: &[LinkAttribute]) -> Option<u16> {
+    let info = attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::LinkInfo(info) => Some(info),
+        _ => None,
+    })?;
+    let data = info.iter().find_map(|info| match info {
+        LinkInfo::Data(InfoData::Vxlan(data)) => Some(data),
+        _ => None,
+    })?;
+    data.iter().find_map(|data| match data {
+        InfoVxlan::Port(port) => Some(*port),
+        _ => None,
+    })
 }

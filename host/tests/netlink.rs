@@ -248,6 +248,7 @@ fn frames_for_a_vxlan_peer_leave_for_its_node() {
         assert!(netlink.create_vxlan(&vxlan).unwrap_err().is_exists());
         let made = netlink.link(name).unwrap();
         assert_eq!((made.kind.as_str(), made.mac), ("vxlan", mac));
+        assert_eq!(netlink.vxlan_ports().unwrap(), [(name.to_owned(), port)]);
 
         netlink.change_link(made.index, &up()).unwrap();
         let node: std::net::IpAddr = node.parse().unwrap();

@@ -12,6 +12,7 @@ mod rights;
 mod running;
 mod security;
 mod tap;
+mod underlay;
 
 use std::fs;
 use std::path::PathBuf;
@@ -67,6 +68,7 @@ pub fn examine(place: &Place) -> Vec<Finding> {
         rights::findings(),
         tap.findings(),
         network::findings(&place.host_port),
+        underlay::findings(place.client.config().ok().as_ref()),
         machine::findings(&place.state_dir, &process),
         security::findings(&process),
         running::findings(&place.client, &status, tap.abilities()),

@@ -21,6 +21,28 @@ fn a_cure_mends_what_was_found_lacking() {
 }
 
 #[test]
+fn the_underlay_is_looked_at() {
+    let mut stage = Stage::new();
+    assert_eq!(finding(&mut stage, "underlay address")["status"], "note");
+    assert_eq!(finding(&mut stage, "ports of tunnels")["status"], "ok");
+    stage.must(
+        "ip link add eth9 type veth peer name wire9 && ip address add 192.168.9.1/24 dev eth9 && ip link set eth9 up",
+    );
+    stage.must("ip link add flannel.1 type vxlan id 1 dev eth9 local 192.168.9.1 dstport 8472 nolearning");
+    let held = finding(&mut stage, "ports of tunnels");
+    assert!(held["detail"].as_str().unwrap().contains("flannel.1") && held["cure"].is_string(), "{held}");
+    stage.must("ip link del flannel.1");
+    stage.start_switch("--pod-range 10.244.0.0/24 --underlay-address 192.168.9.1");
+    assert_eq!(finding(&mut stage, "underlay address")["detail"], "192.168.9.1 on eth9");
+    stage.must("ip link set eth9 down");
+    let down = finding(&mut stage, "underlay address");
+    assert_eq!(down["status"], "lack", "{down}");
+    stage.must(down["cure"].as_str().unwrap());
+    assert_eq!(finding(&mut stage, "underlay address")["status"], "ok");
+    assert_eq!(finding(&mut stage, "offloads of its ports")["status"], "ok");
+}
+
+#[test]
 fn a_running_switch_is_looked_at_too() {
     let mut stage = Stage::new();
     assert_eq!(finding(&mut stage, "running switch")["status"], "note");
