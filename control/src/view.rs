@@ -10,7 +10,7 @@ use packet::{Mac, Prefix};
 use serde::{Deserialize, Serialize};
 
 use crate::text::words;
-use crate::{Ability, Backend, InterfaceName, Mtu, NetnsPath, Origin, Poll, RouteTarget};
+use crate::{Ability, Backend, InterfaceName, NetnsPath, Origin, Poll, RouteTarget};
 
 pub use self::worker::{Percentiles, ReturnsView, Usage, WorkerView};
 pub use self::world::{AdjacencyView, ConfigView, EndpointView, LinkView, WorldsView};
@@ -24,19 +24,19 @@ pub struct PortView {
     pub name: String,
     /// What is behind it.
     pub kind: PortKind,
-    /// The interface on the far side.
-    pub interface: InterfaceName,
+    /// The interface on the far side; none of an uplink.
+    pub interface: Option<InterfaceName>,
     /// The namespace of that interface; none for the host's own.
     pub netns: Option<NetnsPath>,
-    /// Addresses behind the port.
+    /// Addresses behind the port; of an uplink the switch's own there.
     pub addresses: Vec<IpAddr>,
-    /// Ethernet address of the interface.
+    /// Ethernet address of the interface; of a VXLAN uplink our VTEP's.
     pub mac: Mac,
-    /// MTU of the interface in bytes.
-    pub mtu: Mtu,
+    /// MTU of the interface in bytes; of an uplink the longest packet that fits its tunnels.
+    pub mtu: u16,
     /// What the port takes off the far side's hands.
     pub abilities: Vec<Ability>,
-    /// Who asked for it; none for the host port.
+    /// Who asked for it; none for the host port and uplinks.
     pub origin: Option<Origin>,
     /// Frames the switch received from the port.
     pub received: Traffic,
@@ -55,6 +55,8 @@ words! {
         Host => "host",
         /// A pod.
         Workload => "workload",
+        /// Other nodes.
+        Uplink => "uplink",
     }
 }
 

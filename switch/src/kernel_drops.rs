@@ -49,10 +49,10 @@ pub struct KernelDrops {
 }
 
 impl KernelDrops {
-    /// The drops at each of `places`, as of [`KEPT_FOR`] before `now` at the earliest; `ask` tells what is not known.
+    /// The drops at each of `places`, none where there is no interface, as of [`KEPT_FOR`] before `now` at the earliest; `ask` tells what is not known.
     pub fn at<'a>(
         &mut self,
-        places: impl Iterator<Item = &'a Place>,
+        places: impl Iterator<Item = Option<&'a Place>>,
         now: Instant,
         ask: impl Fn(&Place) -> Option<u64>,
     ) -> Vec<Option<u64>> {
@@ -60,7 +60,8 @@ impl KernelDrops {
             self.since = Some(now);
             self.dropped.clear();
         }
-        places.map(|place| *self.dropped.entry(place.clone()).or_insert_with(|| ask(place))).collect()
+        let mut dropped = |place: &Place| *self.dropped.entry(place.clone()).or_insert_with(|| ask(place));
+        places.map(|place| place.and_then(&mut dropped)).collect()
     }
 }
 
@@ -81,10 +82,10 @@ mod tests {
             (KEPT_FOR, Some(3), Some(3)),
             (KEPT_FOR * 2, None, None),
         ] {
-            assert_eq!(drops.at([&place].into_iter(), start + later, |_| says), [told], "{later:?}");
+            assert_eq!(drops.at([Some(&place), None].into_iter(), start + later, |_| says), [told, None], "{later:?}");
         }
         let newcomer = Place { interface: "eth1".parse().unwrap(), ..place.clone() };
-        let both = drops.at([&place, &newcomer].into_iter(), start + KEPT_FOR * 2, |_| Some(4));
+        let both = drops.at([Some(&place), Some(&newcomer)].into_iter(), start + KEPT_FOR * 2, |_| Some(4));
         assert_eq!(both, [None, Some(4)]);
     }
 

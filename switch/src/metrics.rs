@@ -64,12 +64,12 @@ pub struct PortMetrics {
     pub number: u16,
     /// The endpoint's name, or the host device's.
     pub name: String,
-    /// `host` or `workload`.
+    /// `host`, `workload` or `uplink`.
     pub kind: &'static str,
     /// What was counted there.
     pub counted: Counted,
-    /// Where its interface is.
-    pub place: Place,
+    /// Where its interface is, if it has one.
+    pub place: Option<Place>,
     /// Frames the kernel dropped there, as far as known.
     pub kernel_dropped: Option<u64>,
 }

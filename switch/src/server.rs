@@ -64,8 +64,8 @@ pub enum Call {
 pub struct Answer {
     /// What the client gets.
     pub reply: Result<Reply, Refusal>,
-    /// Where the interfaces of [`Reply::Ports`] are, in that order: the kernel is still to be asked for its drops there.
-    pub places: Vec<Place>,
+    /// Where the interfaces of [`Reply::Ports`] are, in that order and as far as they have one: the kernel is still to be asked for its drops there.
+    pub places: Vec<Option<Place>>,
 }
 
 /// Whether the switch works.

@@ -117,7 +117,7 @@ fn ports(ports: &[PortView]) -> String {
         table.row([
             port.index.to_string(),
             port.name.clone(),
-            port.interface.to_string(),
+            or_dash(port.interface.as_ref()),
             joined(&port.addresses),
             port.mac.to_string(),
             port.mtu.to_string(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use control::{Ability, Client, DropsView, Error, PortView, Status};
+use control::{Ability, Client, DropsView, Error, PortKind, PortView, Status};
 use host::Abilities;
 
 use super::{Finding, found, lacking, note};
@@ -41,10 +41,11 @@ fn complete(ports: &[PortView], abilities: Option<Abilities>) -> Finding {
         return note(subject, "not examined: there is no TAP to compare them with");
     };
     let wanted = [(checksum, Ability::Checksum), (tso4, Ability::Tso4), (tso6, Ability::Tso6), (uso, Ability::Uso)];
+    let ports = ports.iter().filter(|port| port.kind != PortKind::Uplink);
     let lacks = |port: &&PortView| wanted.iter().any(|(able, ability)| *able && !port.abilities.contains(ability));
-    let names: Vec<&str> = ports.iter().filter(lacks).map(|port| port.name.as_str()).collect();
+    let names: Vec<&str> = ports.clone().filter(lacks).map(|port| port.name.as_str()).collect();
     if names.is_empty() {
-        found(subject, format!("complete on {} ports", ports.len()))
+        found(subject, format!("complete on {} ports", ports.count()))
     } else {
         lacking(subject, format!("incomplete: {}", names.join(", ")), "restart the switch")
     }

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use control::Backend;
+use control::{Backend, PortKind};
 
 use crate::kernel_drops::Place;
 use crate::lane::{ANSWERS, PUNTS};
 use crate::metrics::{Mark, Metrics, PortMetrics, ReturnMetrics, WorkerMetrics};
+use crate::port::{Link, Port};
 use crate::state::Endpoint;
 use crate::thread::{OWN, thread_named};
 use crate::worker::{Tally, WorkerEnds};
@@ -24,7 +25,7 @@ pub(super) fn metrics(engine: &Engine) -> Metrics {
             .map(|((port, counted), place)| PortMetrics {
                 number: port.number,
                 name: port.name.clone(),
-                kind: if port.host { "host" } else { "workload" },
+                kind: kind_of(port).word(),
                 counted,
                 place,
                 kernel_dropped: None,
@@ -55,16 +56,26 @@ pub(super) fn endpoints_by_port(engine: &Engine) -> HashMap<u16, &Endpoint> {
     engine.state.endpoints().map(|endpoint| (endpoint.port, endpoint)).collect()
 }
 
-/// Where the interface of each port is, in order of the ports.
-pub(super) fn places(engine: &Engine) -> Vec<Place> {
+/// What is behind a port.
+pub(super) fn kind_of(port: &Port) -> PortKind {
+    match port.link {
+        Link::Uplink(_) => PortKind::Uplink,
+        _ if port.host => PortKind::Host,
+        _ => PortKind::Workload,
+    }
+}
+
+/// Where the interface of each port is, in order of the ports; an uplink has none.
+pub(super) fn places(engine: &Engine) -> Vec<Option<Place>> {
     let by_port = endpoints_by_port(engine);
-    let place = |number| match by_port.get(&number) {
-        None => Place { netns: None, interface: engine.config.node.host_port.clone() },
-        Some(Endpoint { netns, netns_id, interface, .. }) => {
-            Place { netns: Some((netns.clone(), *netns_id)), interface: interface.clone() }
+    let place = |port: &Port| {
+        if port.host {
+            return Some(Place { netns: None, interface: engine.config.node.host_port.clone() });
         }
+        let Endpoint { netns, netns_id, interface, .. } = by_port.get(&port.number)?;
+        Some(Place { netns: Some((netns.clone(), *netns_id)), interface: interface.clone() })
     };
-    engine.tables.world().ports.iter().flatten().map(|port| place(port.number)).collect()
+    engine.tables.world().ports.iter().flatten().map(|port| place(port)).collect()
 }
 
 pub(super) fn workers(engine: &Engine) -> Vec<WorkerMetrics> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::process;
 
 use control::{
-    Ability, DropsView, Neighbor, NeighborView, PortKind, PortView, RouteTarget, RouteView, StationState, StationView,
-    Status, Traffic,
+    Ability, DropsView, Neighbor, NeighborView, PortView, RouteTarget, RouteView, StationState, StationView, Status,
+    Traffic,
 };
 use packet::Prefix;
 
@@ -14,7 +14,7 @@ use crate::state::Endpoint;
 
 use super::Engine;
 use super::counted::Moment;
-use super::scrape::endpoints_by_port;
+use super::scrape::{endpoints_by_port, kind_of};
 
 /// All ports; the kernel's drops there are for another thread to ask for.
 pub(super) fn ports(engine: &Engine) -> Vec<PortView> {
@@ -24,17 +24,22 @@ pub(super) fn ports(engine: &Engine) -> Vec<PortView> {
 }
 
 fn port_view(engine: &Engine, port: &Port, endpoint: Option<&Endpoint>) -> PortView {
-    let interface = endpoint.map_or(&engine.config.node.host_port, |endpoint| &endpoint.interface);
+    let uplink = engine.tables.neighbors.ends.iter().find(|end| end.port == port.number);
+    let host = port.host.then_some(&engine.config.node.host_port);
     let get = |what| port.counters.get(what);
     PortView {
         index: port.number,
         name: port.name.clone(),
-        kind: if port.host { PortKind::Host } else { PortKind::Workload },
-        interface: interface.clone(),
+        kind: kind_of(port),
+        interface: endpoint.map(|endpoint| &endpoint.interface).or(host).cloned(),
         netns: endpoint.map(|endpoint| endpoint.netns.clone()),
-        addresses: if port.host { engine.config.node.router_addresses.clone() } else { port.addresses() },
-        mac: port.mac,
-        mtu: endpoint.map_or(engine.config.node.mtu, |endpoint| endpoint.mtu),
+        addresses: match uplink {
+            Some(end) => vec![end.local.ip()],
+            None if port.host => engine.config.node.router_addresses.clone(),
+            None => port.addresses(),
+        },
+        mac: uplink.map_or(port.mac, |end| end.mac),
+        mtu: port.mtu,
         abilities: abilities(port.abilities),
         origin: endpoint.map(|endpoint| endpoint.origin),
         received: Traffic { frames: get(Count::Received), bytes: get(Count::ReceivedBytes) },

@@ -22,7 +22,7 @@ fn port(number: u16, name: &str, counters: &PortCounters) -> PortMetrics {
         name: name.to_owned(),
         kind: if number == 0 { "host" } else { "workload" },
         counted: counters.read(),
-        place: Place { netns: None, interface: InterfaceName::default() },
+        place: Some(Place { netns: None, interface: InterfaceName::default() }),
         kernel_dropped: (number > 0).then_some(7),
     }
 }

@@ -56,7 +56,7 @@ async fn metrics(State(Visit { engine, drops, said }): State<Visit>) -> Response
 }
 
 fn with_kernel_drops(mut metrics: Metrics, drops: OwnedMutexGuard<KernelDrops>) -> Metrics {
-    let dropped = kernel_drops(metrics.ports.iter().map(|port| &port.place), drops);
+    let dropped = kernel_drops(metrics.ports.iter().map(|port| port.place.as_ref()), drops);
     for (port, dropped) in metrics.ports.iter_mut().zip(dropped) {
         port.kernel_dropped = dropped;
     }
@@ -66,11 +66,11 @@ fn with_kernel_drops(mut metrics: Metrics, drops: OwnedMutexGuard<KernelDrops>) 
 /// The answer with all `ports`, with what the kernel says of their `places`.
 pub(super) async fn complete(
     mut ports: Vec<PortView>,
-    places: Vec<Place>,
+    places: Vec<Option<Place>>,
     drops: SharedDrops,
 ) -> Result<Reply, Refusal> {
     let drops = drops.lock_owned().await;
-    let asking = task::spawn_blocking(move || kernel_drops(places.iter(), drops));
+    let asking = task::spawn_blocking(move || kernel_drops(places.iter().map(Option::as_ref), drops));
     // It is not cancelled; a panic has been reported by its own thread, and leaves the drops unknown.
     for (port, dropped) in ports.iter_mut().zip(asking.await.unwrap_or_default()) {
         port.kernel_dropped = dropped;
@@ -79,7 +79,7 @@ pub(super) async fn complete(
 }
 
 fn kernel_drops<'a>(
-    places: impl Iterator<Item = &'a Place>,
+    places: impl Iterator<Item = Option<&'a Place>>,
     mut drops: OwnedMutexGuard<KernelDrops>,
 ) -> Vec<Option<u64>> {
     drops.at(places, Instant::now(), Place::kernel_dropped)
