@@ -15,6 +15,7 @@ mod lifecycle;
 mod log;
 mod metrics;
 mod mtu;
+mod nodes;
 mod openmetrics;
 mod outside;
 mod packaging;

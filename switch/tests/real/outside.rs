@@ -1,11 +1,10 @@
 //! Pods, their node, and what lies behind it.
 
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use host::{Namespace, TemporaryNamespace, VethPair};
+use host::{Namespace, TemporaryNamespace};
 
-use crate::rig::{Rig, address_v4, address_v6, call, must, namespace, picture, ping, settings, until};
+use crate::rig::{Rig, address_v4, address_v6, call, link, must, namespace, picture, ping, settings};
 use crate::traffic::{MIB, connect, exchange, listen};
 
 #[test]
@@ -74,23 +73,7 @@ fn the_nodes_own_links_addresses_and_routes_stay_as_they_are() {
 /// A machine behind the node, joined to it by a link over which the node forwards.
 fn outside(node: &Namespace) -> TemporaryNamespace {
     let outside = namespace("psw-outside");
-    let pair = VethPair { name: "up0", peer: "eth0", peer_namespace: Some(outside.as_fd()), ..VethPair::default() };
-    host::Netlink::open_in(node).unwrap().create_veth(&pair).unwrap();
-    for (end, interface, number) in [(node, "up0", 1), (&outside, "eth0", 2)] {
-        must(end, &format!("sysctl -q -w net.ipv6.conf.{interface}.accept_dad=0"));
-        must(end, &format!("ip address add 192.0.2.{number}/24 dev {interface}"));
-        must(end, &format!("ip address add 2001:db8::{number}/64 dev {interface} nodad"));
-        must(end, &format!("ip link set {interface} up"));
-    }
-    // The kernel takes notice of a link's state, and its own address into use, by work it does later.
-    for (end, interface) in [(node, "up0"), (&outside, "eth0")] {
-        let show = |what| must(end, &format!("ip -o {what} show {interface}")).result;
-        until("the link to be in use", || {
-            let (link, addresses) = (show("link"), show("address"));
-            let in_use = addresses.contains("fe80::") && !addresses.contains("tentative");
-            (link.contains("state UP") && in_use).then_some(())
-        });
-    }
+    link([(node, "up0", ["192.0.2.1/24", "2001:db8::1/64"]), (&outside, "eth0", ["192.0.2.2/24", "2001:db8::2/64"])]);
     must(node, "sysctl -q -w net.ipv4.conf.up0.forwarding=1 net.ipv6.conf.up0.force_forwarding=1");
     must(&outside, "ip route add 10.244.0.0/24 via 192.0.2.1");
     must(&outside, "ip route add fd00:10:244::/64 via 2001:db8::1");

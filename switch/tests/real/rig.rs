@@ -8,18 +8,21 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::net::IpAddr;
 use std::ops::Deref;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use control::{Attach, Attached, Client, Detach, Detached, DropsView, InterfaceName, Mtu, Origin};
-use host::{Family, Namespace, Sysctl, TemporaryNamespace};
+use host::{Family, Namespace, Sysctl, TemporaryNamespace, VethPair};
+use packet::Prefix;
 use tempfile::TempDir;
 
 /// A node with a switch; both end with this.
 pub(crate) struct Rig {
     pub(crate) node: TemporaryNamespace,
+    site: u8,
     folder: TempDir,
     socket: PathBuf,
     switch: Option<Child>,
@@ -28,6 +31,7 @@ pub(crate) struct Rig {
 /// A pod's namespace, with the addresses the pod has once it is joined.
 pub(crate) struct Pod {
     namespace: TemporaryNamespace,
+    site: u8,
     number: u8,
 }
 
@@ -55,17 +59,28 @@ impl Rig {
 
     /// A node whose switch was never started.
     pub(crate) fn stopped(configuration: &str) -> Rig {
+        Rig::stopped_at(0, configuration)
+    }
+
+    /// The same with the pod ranges of that number.
+    pub(crate) fn stopped_at(site: u8, configuration: &str) -> Rig {
         let node = namespace("psw-node");
         for setting in [Sysctl::net(&["ipv4", "ip_forward"]), Sysctl::interface(Family::V6, "all", "forwarding")] {
             node.run(|| setting.unwrap().write(0)).unwrap().unwrap();
         }
         let folder = TempDir::with_prefix("podswitch-real-").unwrap();
         let state_dir = folder.path().join("state");
-        let rig = Rig { node, socket: state_dir.join("control.sock"), folder, switch: None };
-        let ranges = r#"["10.244.0.0/24", "fd00:10:244::/64"]"#;
-        let text = format!("pod_ranges = {ranges}\nstate_dir = \"{}\"\n{configuration}\n", state_dir.display());
-        fs::write(rig.configuration(), text).unwrap();
+        let rig = Rig { node, site, socket: state_dir.join("control.sock"), folder, switch: None };
+        rig.configure(configuration);
         rig
+    }
+
+    /// Has the next start read these lines of configuration beside the usual ones.
+    pub(crate) fn configure(&self, configuration: &str) {
+        let ranges = subnets(self.site).map(|range| format!("\"{range}\"")).join(", ");
+        let state_dir = self.state_dir();
+        let text = format!("pod_ranges = [{ranges}]\nstate_dir = \"{}\"\n{configuration}\n", state_dir.display());
+        fs::write(self.configuration(), text).unwrap();
     }
 
     /// Starts the switch and waits until it answers.
@@ -137,7 +152,7 @@ impl Rig {
 
     /// A new pod, joined.
     pub(crate) fn pod(&self, number: u8) -> Pod {
-        let pod = Pod::new(number);
+        let pod = Pod { site: self.site, ..Pod::new(number) };
         self.join(&pod);
         pod
     }
@@ -194,15 +209,15 @@ impl Drop for Rig {
 impl Pod {
     /// A pod that is not joined yet.
     pub(crate) fn new(number: u8) -> Pod {
-        Pod { namespace: namespace("psw-pod"), number }
+        Pod { namespace: namespace("psw-pod"), site: 0, number }
     }
 
     pub(crate) fn v4(&self) -> IpAddr {
-        address_v4(self.number)
+        [10, 244, self.site, self.number].into()
     }
 
     pub(crate) fn v6(&self) -> IpAddr {
-        address_v6(self.number)
+        [0xfd00, 0x10, 0x244, self.site.into(), 0, 0, 0, self.number.into()].into()
     }
 
     pub(crate) fn addresses(&self) -> [IpAddr; 2] {
@@ -240,6 +255,33 @@ impl Said {
     pub(crate) fn has(&self, words: &str) -> &Said {
         assert!(self.text.contains(words), "'{words}' is not in\n{}", self.text);
         self
+    }
+}
+
+/// The pod ranges of that number.
+pub(crate) fn subnets(site: u8) -> [Prefix; 2] {
+    [format!("10.244.{site}.0/24"), format!("fd00:10:244:{site}::/64")].map(|text| text.parse().unwrap())
+}
+
+/// Joins two namespaces by a link, and waits until it carries packets: of each the interface's name and its addresses.
+pub(crate) fn link(ends: [(&Namespace, &str, [&str; 2]); 2]) {
+    let [(one, name, _), (other, peer, _)] = ends;
+    let pair = VethPair { name, peer, peer_namespace: Some(other.as_fd()), ..VethPair::default() };
+    host::Netlink::open_in(one).unwrap().create_veth(&pair).unwrap();
+    for (end, interface, [v4, v6]) in ends {
+        must(end, &format!("sysctl -q -w net.ipv6.conf.{interface}.accept_dad=0"));
+        must(end, &format!("ip address add {v4} dev {interface}"));
+        must(end, &format!("ip address add {v6} dev {interface} nodad"));
+        must(end, &format!("ip link set {interface} up"));
+    }
+    // The kernel takes notice of a link's state, and its own address into use, by work it does later.
+    for (end, interface, _) in ends {
+        let show = |what| must(end, &format!("ip -o {what} show {interface}")).result;
+        until("the link to be in use", || {
+            let (link, addresses) = (show("link"), show("address"));
+            let in_use = addresses.contains("fe80::") && !addresses.contains("tentative");
+            (link.contains("state UP") && in_use).then_some(())
+        });
     }
 }
 
