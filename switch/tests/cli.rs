@@ -36,6 +36,9 @@ fn every_command_has_a_help_text_with_an_example() {
         &["detach"],
         &["route", "add"],
         &["route", "del"],
+        &["neighbor", "add"],
+        &["neighbor", "delete"],
+        &["neighbor", "list"],
         &["show"],
         &["trace"],
         &["doctor"],
@@ -67,6 +70,12 @@ fn run_has_a_flag_for_every_key() {
         "--worker-cpu",
         "--strict-mac",
         "--metrics-address",
+        "--underlay-address",
+        "--tunnel",
+        "--vxlan-vni",
+        "--vxlan-port",
+        "--vtep-mac",
+        "--udp-port",
     ] {
         assert!(stdout.contains(flag), "{flag} is not in\n{stdout}");
     }
@@ -84,6 +93,11 @@ fn without_a_switch_every_call_says_how_to_start_one() {
         &["detach", "web-0"],
         &["route", "add", "10.0.0.0/8", "--to", "host"],
         &["route", "del", "10.0.0.0/8"],
+        &["neighbor", "add", "--subnet", "10.244.1.0/24", "--via", "192.0.2.2", "--backend", "host-gw"],
+        &["neighbor", "add", "--file", "/dev/null"],
+        &["neighbor", "delete", "--subnet", "10.244.1.0/24", "--force"],
+        &["neighbor", "list", "--json"],
+        &["show", "stations"],
         &["trace", "--filter", "tcp and dst 10.1.2.3", "--json"],
         &["stop"],
     ] {
@@ -108,6 +122,16 @@ fn wrong_values_are_usage_errors_that_name_the_value() {
     fails(&with(&["10.244.0.2", "--ifname", "much-too-long-for-linux"]), 2, &["much-too-long-for-linux", "15"]);
     fails(&["route", "add", "10.0.0.1/8", "--to", "host"], 2, &["10.0.0.1/8", "10.0.0.0/8"]);
     fails(&["route", "add", "10.0.0.0/8", "--to", "nowhere"], 2, &["nowhere", "endpoint:NAME"]);
+    let neighbor = ["neighbor", "add", "--subnet", "10.244.1.0/24"];
+    let via = |more: &[&'static str]| [&neighbor[..], &["--via", "192.0.2.2"], more].concat();
+    fails(&neighbor, 2, &["--via"]);
+    fails(&via(&["--backend", "gre"]), 2, &["'gre'", "vxlan, udp, host-gw"]);
+    fails(&via(&["--backend", "ipip"]), 2, &["ipip is not built yet"]);
+    fails(&via(&["--file", "-"]), 2, &["--file", "--subnet"]);
+    fails(&["neighbor", "add", "--file", "/nonexistent.json"], 1, &["/nonexistent.json", "No such"]);
+    fails(&["run", "--tunnel", "ipip"], 2, &["ipip is not built yet", "--tunnel"]);
+    fails(&["run", "--vxlan-vni", "16777216"], 2, &["16777216", "0 to 16777215"]);
+    fails(&["run", "--udp-port", "0"], 2, &["'0'", "--udp-port"]);
     fails(&["show", "everything"], 2, &["everything", "neighbors"]);
     fails(&["trace", "--filter", "tcp prt 80"], 2, &["has 'prt' at character 5", "'and', 'or' or its end"]);
     fails(&["trace", "--filter", "port http"], 2, &["'http' at character 6", "0 to 65535"]);
