@@ -126,10 +126,8 @@ fn wrong_values_are_usage_errors_that_name_the_value() {
     let via = |more: &[&'static str]| [&neighbor[..], &["--via", "192.0.2.2"], more].concat();
     fails(&neighbor, 2, &["--via"]);
     fails(&via(&["--backend", "gre"]), 2, &["'gre'", "vxlan, udp, host-gw"]);
-    fails(&via(&["--backend", "ipip"]), 2, &["ipip is not built yet"]);
     fails(&via(&["--file", "-"]), 2, &["--file", "--subnet"]);
     fails(&["neighbor", "add", "--file", "/nonexistent.json"], 1, &["/nonexistent.json", "No such"]);
-    fails(&["run", "--tunnel", "ipip"], 2, &["ipip is not built yet", "--tunnel"]);
     fails(&["run", "--vxlan-vni", "16777216"], 2, &["16777216", "0 to 16777215"]);
     fails(&["run", "--udp-port", "0"], 2, &["'0'", "--udp-port"]);
     fails(&["show", "everything"], 2, &["everything", "neighbors"]);
