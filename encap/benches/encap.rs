@@ -1,4 +1,5 @@
-//! Stamping and stripping per frame, in bursts of 64, in warm memory and over as many templates as a big cluster has nodes.
+//! Stamping and stripping per frame, in bursts of 64, in warm memory and over as many templates as a big cluster has
+//! nodes.
 
 use std::hint::black_box;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -65,8 +66,8 @@ fn strips(criterion: &mut Criterion) {
     inner[..6].copy_from_slice(&own.0);
     inner[14] = 0x45;
     inner[17] = (LENGTH - 14) as u8;
-    let vxlan = Tunnel::Vxlan(Vtep::new(Vni::FLANNEL, own, 1450));
-    let ipv4 = Tunnel::Ipv4 { mtu: 1480 };
+    let vxlan = Tunnel::Vxlan(Vtep::new(Vni::FLANNEL, own));
+    let ipv4 = Tunnel::Ipv4;
     let end = (ends_v4(0).remote, ends_v6(0).remote);
 
     let frame = slots(&Template::vxlan_v4(&ends_v4(0), Vni::FLANNEL, VXLAN_PORT), &inner);

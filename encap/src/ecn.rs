@@ -1,9 +1,9 @@
 //! Congestion marks through a tunnel (RFC 6040).
 //!
-//! A router that drops early may mark a packet instead, if the two low bits of its TOS or traffic class say that the ends
-//! understand marks. In a tunnel it sees the outer header only. So the inner bits are copied outside when a frame is wrapped
-//! ([`outer`]; section 4.1, normal mode), and a mark met on the way is brought in when it is unwrapped ([`propagate`]; section
-//! 4.2). The upper six bits, DSCP, stay on their own side.
+//! A router that drops early may mark a packet instead, if the two low bits of its TOS or traffic class say that the
+//! ends understand marks. In a tunnel it sees the outer header only. So the inner bits are copied outside when a frame
+//! is wrapped ([`outer`]; section 4.1, normal mode), and a mark met on the way is brought in when it is unwrapped
+//! ([`propagate`]; section 4.2). The upper six bits, DSCP, stay on their own side.
 //!
 //! ```text
 //!   inner \ outer   Not-ECT   ECT(0)    ECT(1)    CE

@@ -13,15 +13,15 @@ pub const END_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 /// Our station in the VXLAN.
 pub const END_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 
-/// Strips a packet of the underlay, or what a socket gave: three bytes (which tunnel, and whether its checksum is vouched for;
-/// where head and tail part), then the packet.
+/// Strips a packet of the underlay, or what a socket gave: three bytes (which tunnel, and whether its checksum is
+/// vouched for; where head and tail part), then the packet.
 pub fn strip(bytes: &[u8]) {
     let Some(([how, low, high], packet)) = bytes.split_first_chunk::<3>() else { return };
     let at = usize::from(u16::from_le_bytes([*low, *high]));
     let (head, tail) = packet.split_at(at.min(packet.len()));
     let packet = FrameRef { head, tail };
-    let vxlan = Tunnel::Vxlan(Vtep::new(Vni::FLANNEL, END_MAC, 1450));
-    let ipv4 = Tunnel::Ipv4 { mtu: 1480 };
+    let vxlan = Tunnel::Vxlan(Vtep::new(Vni::FLANNEL, END_MAC));
+    let ipv4 = Tunnel::Ipv4;
     let socket = |address: IpAddr| SocketAddr::new(address, VXLAN_PORT);
     let vouched = how & 0x80 != 0;
     let of_a_socket = Outer { source: END_V4.into(), tos: 0, start: 0, payload: packet };

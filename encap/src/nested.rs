@@ -1,10 +1,11 @@
 //! Tunnels that pods open themselves.
 //!
-//! A node believes a tunnel packet that comes from the address of another node, and a pod whose traffic leaves by the host is
-//! given that address there. So a pod could send, inside a tunnel packet of its own making, anything to any pod of the cluster
-//! in the name of any other. Nobody but the node wraps packets: the leaving stage asks [`is_tunnel`] for each packet of a pod,
-//! whatever its destination, and drops with [`packet::Reason::NestedTunnel`]. It asks where the uplinks use tunnels at all, with
-//! the ports they use. Later fragments have no ports and pass: without their first they reach nobody.
+//! A node believes a tunnel packet that comes from the address of another node, and a pod whose traffic leaves by the
+//! host is given that address there. So a pod could send, inside a tunnel packet of its own making, anything to any pod
+//! of the cluster in the name of any other. Nobody but the node wraps packets: the leaving stage asks [`is_tunnel`] for
+//! each packet of a pod, whatever its destination, and drops with [`packet::Reason::NestedTunnel`]. It asks where the
+//! uplinks use tunnels at all, with the ports they use. Later fragments have no ports and pass: without their first
+//! they reach nobody.
 
 use packet::view::protocol;
 
@@ -15,8 +16,8 @@ pub const VXLAN_PORT: u16 = 4789;
 /// flannel's UDP.
 pub const FLANNEL_UDP_PORT: u16 = 8285;
 
-/// True for IP-in-IP and for UDP to one of `ports`. `protocol` and `transport` are those of the pod's packet behind all of its IP
-/// headers; fewer than 4 bytes there have no port.
+/// True for IP-in-IP and for UDP to one of `ports`. `protocol` and `transport` are those of the pod's packet behind all
+/// of its IP headers; fewer than 4 bytes there have no port.
 #[inline]
 pub fn is_tunnel(protocol: u8, transport: &[u8], ports: &[u16]) -> bool {
     match protocol {

@@ -20,13 +20,15 @@ pub struct Outer<'a> {
 }
 
 impl<'a> Outer<'a> {
-    /// Reads an IP packet (a frame without its Ethernet header) that should be a UDP datagram to `end`, our end of the tunnel.
-    /// A UDP checksum is summed unless the port `vouched` for it or said that it is unfinished. Without one a datagram is
-    /// accepted over IPv4 (RFC 7348, section 5) and refused over IPv6 (RFC 8200, section 8.1), as Linux does.
+    /// Reads an IP packet (a frame without its Ethernet header) that should be a UDP datagram to `end`, our end of the
+    /// tunnel. A UDP checksum is summed unless the port `vouched` for it or said that it is unfinished. Without one a
+    /// datagram is accepted over IPv4 (RFC 7348, section 5) and refused over IPv6 (RFC 8200, section 8.1), as Linux
+    /// does.
     ///
     /// # Errors
-    /// The reason to drop it: [`Reason::NotTunnel`], [`Reason::Truncated`], [`Reason::BadIpHeader`], [`Reason::BadIpLength`],
-    /// [`Reason::BadIpChecksum`], [`Reason::OuterFragment`], [`Reason::NoOuterChecksum`], [`Reason::BadOuterChecksum`].
+    /// The reason to drop it: [`Reason::NotTunnel`], [`Reason::Truncated`], [`Reason::BadIpHeader`],
+    /// [`Reason::BadIpLength`], [`Reason::BadIpChecksum`], [`Reason::OuterFragment`], [`Reason::NoOuterChecksum`],
+    /// [`Reason::BadOuterChecksum`].
     #[inline]
     pub fn udp(packet: FrameRef<'a>, end: SocketAddr, vouched: bool) -> Result<Self, Reason> {
         let outer = match end {

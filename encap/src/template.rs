@@ -1,7 +1,7 @@
 //! The outer headers towards one neighbour, made once and stamped before every frame.
 //!
-//! A template holds the finished headers with zeros where frames differ, right-aligned, and beside them the sums of what never
-//! changes. Stamping is one copy of a fixed size and a few patches at constant places:
+//! A template holds the finished headers with zeros where frames differ, right-aligned, and beside them the sums of
+//! what never changes. Stamping is one copy of a fixed size and a few patches at constant places:
 //!
 //! ```text
 //!   room       |  .....  | Ethernet | IP           | UDP        | VXLAN | inner frame
@@ -12,10 +12,10 @@
 //!              <-- ROOM bytes, all overwritten ------------------------>
 //! ```
 //!
-//! By default headers are those of flannel's and Calico's devices in Linux: TTL 64, may be fragmented, no UDP checksum over IPv4. Over IPv6 there always
-//! is one. A UDP checksum is stamped *unfinished*, since in full it would need every payload byte: whoever writes the frame
-//! says so beside it (`csum_start` at the UDP header) and the kernel or the network card finishes it, or
-//! [`packet::complete_checksum`] does. IP-in-IP has none.
+//! By default headers are those of flannel's and Calico's devices in Linux: TTL 64, may be fragmented, no UDP checksum
+//! over IPv4. Over IPv6 there always is one. A UDP checksum is stamped *unfinished*, since in full it would need every
+//! payload byte: whoever writes the frame says so beside it (`csum_start` at the UDP header) and the kernel or the
+//! network card finishes it, or [`packet::complete_checksum`] does. IP-in-IP has none.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -29,8 +29,8 @@ use crate::{ecn, overhead};
 
 /// Bytes before the inner frame that [`Template::stamp`] overwrites: the longest outer headers, rounded up.
 pub const ROOM: usize = 72;
-/// Source ports of outer UDP, chosen by flow so that the underlay spreads flows and keeps each in order: those Linux uses
-/// (`net.ipv4.ip_local_port_range`).
+/// Source ports of outer UDP, chosen by flow so that the underlay spreads flows and keeps each in order: those Linux
+/// uses (`net.ipv4.ip_local_port_range`).
 pub const SOURCE_PORTS: RangeInclusive<u16> = 32_768..=60_999;
 
 /// Both ends of a tunnel on the underlay, by address and, on the link towards the remote one, by station.
@@ -137,9 +137,9 @@ impl Template {
         }
     }
 
-    /// Writes the outer headers to the end of `room`, the bytes right before the inner frame, and returns how many they are.
-    /// What lies before them in `room` is overwritten too. `None`, and nothing done, if the outer packet would be longer
-    /// than its length field can say.
+    /// Writes the outer headers to the end of `room`, the bytes right before the inner frame, and returns how many they
+    /// are. What lies before them in `room` is overwritten too. `None`, and nothing done, if the outer packet would be
+    /// longer than its length field can say.
     #[inline]
     pub fn stamp(&self, room: &mut [u8; ROOM], stamp: &Stamp) -> Option<usize> {
         let fits = |before: usize| u16::try_from(before + stamp.length).ok();

@@ -13,10 +13,7 @@ pub enum Tunnel {
     /// VXLAN: the datagram carries an Ethernet frame.
     Vxlan(Vtep),
     /// flannel's UDP and IP-in-IP: the payload is an IPv4 packet and nothing else.
-    Ipv4 {
-        /// An inner packet over so many bytes is an uncut super-frame.
-        mtu: u16,
-    },
+    Ipv4,
 }
 
 /// A frame or packet found in a datagram.
@@ -24,16 +21,15 @@ pub enum Tunnel {
 pub struct Inner {
     /// Its bytes in the datagram: an Ethernet frame out of VXLAN, else an IPv4 packet.
     pub at: Range<usize>,
-    /// A frame to a broadcast or multicast address: to be answered if it is ARP or neighbour discovery for an address of ours,
-    /// never to be forwarded.
+    /// A frame to a broadcast or multicast address: to be answered if it is ARP or neighbour discovery for an address
+    /// of ours, never to be forwarded.
     pub group: bool,
-    /// Over the MTU: a super-frame nobody has cut ([`packet::Offload::of_bare`] says how).
-    pub uncut: bool,
 }
 
 impl Tunnel {
     /// Finds the inner frame in the payload of a datagram: what a UDP socket gives, or of a whole packet
-    /// [`Outer::payload`](crate::Outer). All headers of the inner frame are in the payload's head; its tail may hold the rest.
+    /// [`Outer::payload`](crate::Outer). All headers of the inner frame are in the payload's head; its tail may hold
+    /// the rest.
     ///
     /// # Errors
     /// The reason to drop it: [`Reason::Truncated`]; of VXLAN [`Reason::NoVni`], [`Reason::GroupPolicy`],
@@ -43,14 +39,14 @@ impl Tunnel {
     pub fn strip(&self, payload: FrameRef<'_>) -> Result<Inner, Reason> {
         match self {
             Tunnel::Vxlan(vtep) => vtep.strip(payload),
-            Tunnel::Ipv4 { mtu } => strip_ipv4(payload, *mtu),
+            Tunnel::Ipv4 => strip_ipv4(payload),
         }
     }
 }
 
 /// The length is the packet's own; what lies behind it is padding.
 #[inline]
-fn strip_ipv4(payload: FrameRef<'_>, mtu: u16) -> Result<Inner, Reason> {
+fn strip_ipv4(payload: FrameRef<'_>) -> Result<Inner, Reason> {
     if payload.head.len() < IPV4_LEN {
         return Err(Reason::Truncated);
     }
@@ -59,5 +55,5 @@ fn strip_ipv4(payload: FrameRef<'_>, mtu: u16) -> Result<Inner, Reason> {
     if length > payload.len() {
         return Err(Reason::BadIpLength);
     }
-    Ok(Inner { at: 0..length, group: false, uncut: length > usize::from(mtu) })
+    Ok(Inner { at: 0..length, group: false })
 }

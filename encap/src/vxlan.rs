@@ -6,11 +6,11 @@
 //!  | VNI, 24 bits                   | reserved      |
 //! ```
 //!
-//! A good header has I set and nothing else but the VNI, so all of it is one known 64-bit word, and receiving is one comparison.
-//! The RFC asks receivers to ignore reserved bits; like Linux we refuse them, because whoever sets one means an extension that
-//! changes how the rest is to be read.
+//! A good header has I set and nothing else but the VNI, so all of it is one known 64-bit word, and receiving is one
+//! comparison. The RFC asks receivers to ignore reserved bits; like Linux we refuse them, because whoever sets one
+//! means an extension that changes how the rest is to be read.
 
-use packet::view::{ETHERNET_LEN, Ethernet};
+use packet::view::Ethernet;
 use packet::{FrameRef, Mac, Reason, Vni};
 
 use crate::tunnel::Inner;
@@ -28,13 +28,12 @@ pub fn vxlan_header(vni: Vni) -> [u8; VXLAN_LEN] {
 pub struct Vtep {
     header: [u8; VXLAN_LEN],
     mac: Mac,
-    mtu: u16,
 }
 
 impl Vtep {
-    /// The end that other nodes reach at `mac` in `vni`; an inner packet over `mtu` bytes is an uncut super-frame.
-    pub fn new(vni: Vni, mac: Mac, mtu: u16) -> Self {
-        Vtep { header: vxlan_header(vni), mac, mtu }
+    /// The end that other nodes reach at `mac` in `vni`.
+    pub fn new(vni: Vni, mac: Mac) -> Self {
+        Vtep { header: vxlan_header(vni), mac }
     }
 
     /// Finds the Ethernet frame in a VXLAN datagram.
@@ -52,9 +51,7 @@ impl Vtep {
         if ethernet.source() == self.mac {
             return Err(Reason::OwnMac);
         }
-        let at = VXLAN_LEN..datagram.len();
-        let uncut = at.len() - ETHERNET_LEN > usize::from(self.mtu);
-        Ok(Inner { at, group: destination.is_group(), uncut })
+        Ok(Inner { at: VXLAN_LEN..datagram.len(), group: destination.is_group() })
     }
 }
 

@@ -1,7 +1,8 @@
-//! The kernel as the other end: it sends what we stamp, byte for byte, takes what we stamp, and refuses what we refuse. Needs
-//! root; each test works in namespaces of its own.
+//! The kernel as the other end: it sends what we stamp, byte for byte, takes what we stamp, and refuses what we refuse.
+//! Needs root; each test works in namespaces of its own.
 //!
-//! The underlay is a TAP, so that the test reads what the kernel sends, writes what it receives, and is the remote node:
+//! The underlay is a TAP, so that the test reads what the kernel sends, writes what it receives, and is the remote
+//! node:
 //!
 //! ```text
 //!  UDP socket -- tunnel0: the kernel's VTEP -- underlay: TAP -- the test
@@ -111,12 +112,12 @@ fn sockets_send_what_we_stamp_for_flannel_s_udp_and_ip_in_ip() {
     let length = (&raw).read(&mut received).unwrap();
     let packet = FrameRef { head: &received[..length], tail: &[] };
     let outer = Outer::ipip(packet, KERNEL.v4).unwrap();
-    let found = Tunnel::Ipv4 { mtu: MTU }.strip(outer.payload).unwrap();
+    let found = Tunnel::Ipv4.strip(outer.payload).unwrap();
     assert_eq!(&outer.payload.head[found.at], inner);
 }
 
-/// Between namespaces a kernel hands over checksums it has not finished, and super-frames it has not cut; our end is a UDP
-/// socket here, which is told nothing of either.
+/// Between namespaces a kernel hands over checksums it has not finished, and super-frames it has not cut; our end is a
+/// UDP socket here, which is told nothing of either.
 #[test]
 fn unfinished_and_uncut_frames_of_a_kernel_beside_us_are_known_for_what_they_are() {
     let (node, here) = (namespace(), namespace());
@@ -147,7 +148,7 @@ fn unfinished_and_uncut_frames_of_a_kernel_beside_us_are_known_for_what_they_are
     let unfinished = Offload { header_len: 42, ..partial(6) };
     let uncut = Offload { header_len: 54, gso: Gso::Tcp4, gso_size: MTU - 40, ..partial(16) };
 
-    for (frame, offload, is_uncut) in [(datagram, unfinished, false), (stream, uncut, true)] {
+    for (frame, offload) in [(datagram, unfinished), (stream, uncut)] {
         let field = 34 + usize::from(offload.csum_offset);
         let bare = Ipv4::parse(&frame[14..]).unwrap();
         let bare = bare.pseudo(bare.protocol(), (frame.len() - 34) as u16).fold();
@@ -158,7 +159,7 @@ fn unfinished_and_uncut_frames_of_a_kernel_beside_us_are_known_for_what_they_are
         let mut received = vec![0; 65_536];
         let length = socket.recv(&mut received).expect("a datagram of the kernel's VTEP");
         let found = flavour.tunnel(&REMOTE).strip(FrameRef { head: &received[..length], tail: &[] }).unwrap();
-        assert_eq!((found.group, found.uncut), (false, is_uncut));
+        assert!(!found.group);
         let inner = FrameRef { head: &received[found.at.clone()], tail: &[] };
         assert_eq!(ChecksumFound::of(inner), Some(ChecksumFound::Unfinished));
         assert_eq!(Offload::of_bare(inner, MTU), Ok(offload));
@@ -220,7 +221,7 @@ impl Flavour {
     }
 
     fn tunnel(&self, end: &Side) -> Tunnel {
-        Tunnel::Vxlan(Vtep::new(self.vni, end.vtep, MTU))
+        Tunnel::Vxlan(Vtep::new(self.vni, end.vtep))
     }
 
     /// The inner frame of a frame of the underlay that comes to `end`.

@@ -1,9 +1,9 @@
 //! The kernel's own drops at the ports: frames of a pod that its TAP's queue had no room for.
 //!
 //! The kernel tells only who asks in the interface's own namespace, which costs a thread and a socket for each port. A
-//! socket kept open there would keep the namespace from dying. So whoever wants them for all ports asks [`KernelDrops`],
-//! which asks the kernel anew when what it knows is older than [`KEPT_FOR`], on the caller's thread: never the control
-//! thread or a worker.
+//! socket kept open there would keep the namespace from dying. So whoever wants them for all ports asks
+//! [`KernelDrops`], which asks the kernel anew when what it knows is older than [`KEPT_FOR`], on the caller's thread:
+//! never the control thread or a worker.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -49,7 +49,8 @@ pub struct KernelDrops {
 }
 
 impl KernelDrops {
-    /// The drops at each of `places`, none where there is no interface, as of [`KEPT_FOR`] before `now` at the earliest; `ask` tells what is not known.
+    /// The drops at each of `places`, none where there is no interface, as of [`KEPT_FOR`] before `now` at the
+    /// earliest; `ask` tells what is not known.
     pub fn at<'a>(
         &mut self,
         places: impl Iterator<Item = Option<&'a Place>>,

@@ -143,10 +143,7 @@ impl Lane {
             let row = burst.len - 1;
             burst.to[row] = *port;
             if let Link::Uplink(_) = to.link {
-                let head = self.slots.head_mut(burst.head[row], burst.length[row]);
-                let adjacency = path::readdress(head, world);
-                burst.adjacency[row] = adjacency.0;
-                burst.to[row] = world.adjacency(adjacency.0).port;
+                path::readdress(burst, row, world, &mut self.slots);
             }
         }
     }

@@ -9,8 +9,8 @@
 //! | `depart` | by which port, in which form? | everything: each row is settled here, once |
 //!
 //! A stage is one plain loop over the burst's columns, `fn(&mut Burst, &World, &mut Lane)`. A packet that leaves early
-//! gets its exit written and is skipped by the stages after; nothing is moved. The slow path's answers join right before
-//! the departure, since they are complete frames for a known port.
+//! gets its exit written and is skipped by the stages after; nothing is moved. The slow path's answers join right
+//! before the departure, since they are complete frames for a known port.
 //!
 //! The tracer looks on between the stages: one test each while there is no trace.
 //!
@@ -19,6 +19,7 @@
 mod depart;
 mod leaving;
 mod parse;
+mod readdress;
 mod rewrite;
 mod route;
 pub(crate) mod transport_fields;
@@ -28,7 +29,7 @@ use control::Stage;
 use packet::Burst;
 
 pub use depart::Departures;
-pub(crate) use rewrite::readdress;
+pub(crate) use readdress::readdress;
 
 use crate::lane::Lane;
 use crate::world::World;
@@ -53,8 +54,8 @@ pub fn decide(burst: &mut Burst, world: &World, lane: &mut Lane) {
     lane.tracer.saw(Stage::Rewrite, burst, world);
 }
 
-/// The second half: settles every packet, and what the slow path answers. Another thread may do it, in the same world and
-/// with the slots that the first half had: see [`crate::pipeline`].
+/// The second half: settles every packet, and what the slow path answers. Another thread may do it, in the same world
+/// and with the slots that the first half had: see [`crate::pipeline`].
 #[inline]
 pub fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
     lane.take_answers(burst, world);

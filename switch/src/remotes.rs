@@ -1,7 +1,8 @@
 //! Other nodes as workers see them: where a tunnel to each leads, and who it is that a tunnel's datagram came from.
 //!
-//! A remote is a node's address at one uplink. Several neighbours, which are subnets, may be behind one. Remotes are part of the
-//! world and never change: a new world has new ones. A number goes to another node only when no worker sees the old one.
+//! A remote is a node's address at one uplink. Several neighbours, which are subnets, may be behind one. Remotes are
+//! part of the world and never change: a new world has new ones. A number goes to another node only when no worker sees
+//! the old one.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};

@@ -5,13 +5,13 @@
 //! arrive untranslated. So such a packet leaves an entry: its 5-tuple reversed, meaning "by the host port".
 //!
 //! There is one table, which all workers share ([`ring::FlowTable`]), since the reply need not enter by the worker that
-//! carried the packet: the entry is there before that packet departs. A full bucket evicts the entry unused for longest,
-//! which is counted. An entry unused for [`TCP_IDLE_SECONDS`] or [`OTHER_IDLE_SECONDS`] (the kernel's own defaults for
-//! connection tracking, rounded up) no longer counts. A stale entry does no harm but a detour: the host routes the packet
-//! back, which is a translated one's way too, so the detour lasts as long as the flow does.
+//! carried the packet: the entry is there before that packet departs. A full bucket evicts the entry unused for
+//! longest, which is counted. An entry unused for [`TCP_IDLE_SECONDS`] or [`OTHER_IDLE_SECONDS`] (the kernel's own
+//! defaults for connection tracking, rounded up) no longer counts. A stale entry does no harm but a detour: the host
+//! routes the packet back, which is a translated one's way too, so the detour lasts as long as the flow does.
 //!
-//! A port whose workload has had entries stays marked, also when its number goes to another workload: that one's packets
-//! are looked for in vain until the switch ends, which costs time and nothing else.
+//! A port whose workload has had entries stays marked, also when its number goes to another workload: that one's
+//! packets are looked for in vain until the switch ends, which costs time and nothing else.
 //!
 //! Fragments carry no ports; they use the entry of port 0, which a fragment in the other direction left.
 
@@ -72,6 +72,14 @@ impl Flow {
         [ports << 32 | kind, source, destination, source_high, destination_high]
     }
 
+    /// Spread evenly over 32 bits: the high ones first.
+    #[inline]
+    pub fn hash(&self) -> u32 {
+        let [ports, source, destination, source_high, destination_high] = self.key();
+        let source = (source ^ source_high).wrapping_mul(MIX);
+        ((source ^ destination ^ destination_high ^ ports).wrapping_mul(MIX) >> 32) as u32
+    }
+
     fn idle_seconds_max(&self) -> u32 {
         if self.protocol == transport_fields::TCP { TCP_IDLE_SECONDS } else { OTHER_IDLE_SECONDS }
     }
@@ -123,6 +131,8 @@ impl Returns {
     }
 }
 
+/// Odd, and without pattern: the golden ratio (Knuth, The Art of Computer Programming 3, 6.4).
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Entries of a switch.
 pub const RETURNS: usize = 65_536;
 /// Five days: Linux's `nf_conntrack_tcp_timeout_established`.
@@ -165,6 +175,19 @@ mod tests {
         ];
         for other in others {
             assert_ne!(other.key(), flow(7).key(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn hashes_of_flows_that_differ_in_one_port_are_spread() {
+        for by_source in [true, false] {
+            let mut hits = [0; 8];
+            for port in 0..800 {
+                let (source_port, destination_port) = if by_source { (port, 80) } else { (80, port) };
+                let flow = Flow { source_port, destination_port, ..flow(0) };
+                hits[(flow.hash() >> 29) as usize] += 1;
+            }
+            assert!(hits.iter().all(|hits| (60..140).contains(hits)), "{hits:?}");
         }
     }
 

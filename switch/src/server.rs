@@ -2,10 +2,11 @@
 //! it, where configured, the monitoring pages alone over TCP on loopback.
 //!
 //! The server decides nothing. It turns bytes into a [`Call`], hands it to the engine, and turns the reply back into
-//! bytes. Limits, so that no client can hold the switch up: on each of the two [`CONNECTIONS_MAX`] connections, one call
-//! each, a head within [`HEAD_TIMEOUT`] and [`HEAD_LEN_MAX`], a body within [`BODY_LEN_MAX`] (of neighbours, which come many
-//! at once, [`NEIGHBORS_LEN_MAX`]), all of it within [`CONNECTION_TIMEOUT`]; when all connections are taken, who has been silent longest makes room (`places.rs`). Calls queue
-//! in the bounded channel the engine gives, and what finds it full is told to come again.
+//! bytes. Limits, so that no client can hold the switch up: on each of the two [`CONNECTIONS_MAX`] connections, one
+//! call each, a head within [`HEAD_TIMEOUT`] and [`HEAD_LEN_MAX`], a body within [`BODY_LEN_MAX`] (of neighbours, which
+//! come many at once, [`NEIGHBORS_LEN_MAX`]), all of it within [`CONNECTION_TIMEOUT`]; when all connections are taken,
+//! who has been silent longest makes room (`places.rs`). Calls queue in the bounded channel the engine gives, and what
+//! finds it full is told to come again.
 
 mod monitoring;
 mod places;
@@ -64,7 +65,8 @@ pub enum Call {
 pub struct Answer {
     /// What the client gets.
     pub reply: Result<Reply, Refusal>,
-    /// Where the interfaces of [`Reply::Ports`] are, in that order and as far as they have one: the kernel is still to be asked for its drops there.
+    /// Where the interfaces of [`Reply::Ports`] are, in that order and as far as they have one: the kernel is still to
+    /// be asked for its drops there.
     pub places: Vec<Option<Place>>,
 }
 

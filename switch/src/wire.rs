@@ -1,15 +1,16 @@
 //! Wiring: what is done in a pod's namespace, and in the node's, so that frames reach the switch.
 //!
-//! A pod gets an interface with its addresses as /32 and /128, and default routes by a gateway that is the switch itself
-//! (the same for every pod, as Calico's are), whose Ethernet address is a permanent neighbour: no question need be asked
-//! before the first packet. The interface is a TAP made in the switch's own namespace and moved, so that its descriptor
-//! does not hold the pod's namespace.
+//! A pod gets an interface with its addresses as /32 and /128, and default routes by a gateway that is the switch
+//! itself (the same for every pod, as Calico's are), whose Ethernet address is a permanent neighbour: no question need
+//! be asked before the first packet. The interface is a TAP made in the switch's own namespace and moved, so that its
+//! descriptor does not hold the pod's namespace.
 //!
 //! The host port is a TAP in the node's namespace: a route for every pod range leads to it, and an `unreachable` one of
 //! the worst metric stands behind, so that nothing leaks or loops when the switch is gone. Kernel settings are
 //! changed on this device alone.
 //!
-//! Until a TAP is made persistent, closing it removes it with all that hangs on it: that is the undo of every step here.
+//! Until a TAP is made persistent, closing it removes it with all that hangs on it: that is the undo of every step
+//! here.
 
 pub mod host_routes;
 
@@ -30,8 +31,8 @@ use packet::{Mac, Prefix};
 use crate::config::Node;
 use crate::state::{Endpoint, GATEWAY_V4, GATEWAY_V6};
 
-/// Makes `endpoint`'s interface in its namespace, with so many queues; the TAP is not persistent yet. `scratch` names it
-/// until it is moved.
+/// Makes `endpoint`'s interface in its namespace, with so many queues; the TAP is not persistent yet. `scratch` names
+/// it until it is moved.
 ///
 /// # Errors
 /// What the kernel refused; nothing is left behind.
@@ -87,8 +88,8 @@ pub fn readopt_pod(endpoint: &Endpoint, namespace: &Namespace, queues: u16) -> R
     })?
 }
 
-/// Has the pod's kernel make super-frames that fit one datagram of a tunnel, headers included. The pod may change that: it is for
-/// speed alone.
+/// Has the pod's kernel make super-frames that fit one datagram of a tunnel, headers included. The pod may change that:
+/// it is for speed alone.
 ///
 /// # Errors
 /// What the kernel refused.
@@ -219,28 +220,41 @@ fn mtu(mtu: Mtu) -> u32 {
     mtu.get().into()
 }
 
-/// What the host port needs of the kernel, on its own device only. The switch's ICMP errors come from the router
-/// address, which is the host's own (`accept_local`). While no switch holds the device its routes do not count, so that
-/// the unreachable ones behind them answer (`ignore_routes_with_linkdown`).
-/// Makes the TAP by which super-frames go into tunnels uncut, with so many queues; none where the kernel does not know such
-/// frames. It goes with this process.
+/// Makes the TAP by which super-frames go into tunnels uncut, with so many queues; none where the kernel does not know
+/// such frames. It goes with this process.
 ///
 /// # Errors
 /// What the kernel refused.
-pub fn express(name: &str, queues: u16) -> Result<Option<Tap>, Error> {
-    let tap = Tap::open(&TapOptions { queues, multi_queue: true, tunnels: true, ..TapOptions::new(name) })?;
+pub fn express(queues: u16) -> Result<Option<Tap>, Error> {
+    let (name, tap) = express_tap(queues)?;
     if !tap.offers(TapFeature::UdpTunnelGso) {
         return Ok(None);
     }
     for (key, value) in EXPRESS_SYSCTLS {
-        set_if_present(&Sysctl::interface(Family::V4, name, key)?, value)?;
+        set_if_present(&Sysctl::interface(Family::V4, &name, key)?, value)?;
     }
-    set_if_present(&Sysctl::interface(Family::V6, name, "disable_ipv6")?, "1")?;
+    set_if_present(&Sysctl::interface(Family::V6, &name, "disable_ipv6")?, "1")?;
     let mut own = Netlink::open()?;
-    let index = own.link(name)?.index;
+    let index = own.link(&name)?.index;
     own.change_link(index, &LinkChange { mac: Some(EXPRESS_MAC), up: Some(true), ..Default::default() })?;
     Ok(Some(tap))
 }
+
+/// Other switches of this namespace may have one each.
+fn express_tap(queues: u16) -> Result<(String, Tap), Error> {
+    let mut number = 0;
+    loop {
+        let name = format!("{EXPRESS}{number}");
+        match Tap::open(&TapOptions { queues, multi_queue: true, tunnels: true, ..TapOptions::new(&name) }) {
+            Err(Error::TapBusy { .. }) if number < EXPRESS_LAST => number += 1,
+            opened => return Ok((name, opened?)),
+        }
+    }
+}
+
+/// What the TAPs for uncut super-frames are called, with a number.
+const EXPRESS: &str = "podswitch-tx";
+const EXPRESS_LAST: u32 = 99;
 
 /// The station that takes encapsulated super-frames for the kernel to forward.
 pub const EXPRESS_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -249,6 +263,9 @@ pub const EXPRESS_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const EXPRESS_SYSCTLS: &[(&str, &str)] =
     &[("forwarding", "1"), ("accept_local", "1"), ("rp_filter", "0"), ("send_redirects", "0")];
 
+/// What the host port needs of the kernel, on its own device only. The switch's ICMP errors come from the router
+/// address, which is the host's own (`accept_local`). While no switch holds the device its routes do not count, so that
+/// the unreachable ones behind them answer (`ignore_routes_with_linkdown`).
 const HOST_SYSCTLS: &[(Family, &str, &str)] = &[
     (Family::V4, "forwarding", "1"),
     (Family::V4, "accept_local", "1"),

@@ -16,7 +16,6 @@ pub(crate) const STATIONS: (Mac, Mac) = (Mac([2, 0, 0, 0, 1, 1]), Mac([2, 0, 0, 
 /// Of the sender in the VXLAN.
 pub(crate) const SENDER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 /// Pods' MTU.
-pub(crate) const MTU: u16 = 1430;
 pub(crate) const END_MAC_BYTES: [u8; 6] = END_MAC.0;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +56,7 @@ impl Kind {
     }
 
     pub(crate) fn tunnel(self) -> Tunnel {
-        if self.is_vxlan() { Tunnel::Vxlan(Vtep::new(Vni::FLANNEL, END_MAC, MTU)) } else { Tunnel::Ipv4 { mtu: MTU } }
+        if self.is_vxlan() { Tunnel::Vxlan(Vtep::new(Vni::FLANNEL, END_MAC)) } else { Tunnel::Ipv4 }
     }
 
     /// Reads the outer headers of a whole frame split at `at`.

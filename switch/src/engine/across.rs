@@ -1,13 +1,13 @@
 //! Other nodes: the underlay as the node's links have it, and changes of neighbours put into effect.
 //!
 //! What goes is taken out of force first, then the change is kept, then what comes is brought into force: a crash in
-//! between leaves a note without a route, which the next start makes again, and never a route without a note. When a step
-//! fails, all is put back.
+//! between leaves a note without a route, which the next start makes again, and never a route without a note. When a
+//! step fails, all is put back.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use control::{Backend, ChangeNeighbors, Code, Done, Neighbor, Refusal, Reply};
+use control::{Backend, ChangeNeighbors, Code, Done, Mtu, Neighbor, Refusal, Reply};
 use host::Netlink;
 use packet::{Mac, Prefix};
 
@@ -57,7 +57,7 @@ impl Links {
                 Backend::Udp => underlay.udp_port,
                 Backend::HostGw => return None,
             };
-            let mtu = self.mtu(address).saturating_sub(overhead.into()).min(u16::MAX.into()) as u16;
+            let mtu = self.mtu(address).saturating_sub(overhead.into()).min(Mtu::MAX.into()) as u16;
             Some((backend, SocketAddr::new(address, port), mtu))
         });
         let numbered = (FIRST_UPLINK..).zip(open);

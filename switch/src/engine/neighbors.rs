@@ -1,7 +1,7 @@
 //! Neighbours as workers see them: an adjacency for each subnet, a remote for each node.
 //!
-//! Numbers are given here and come free again only when the world that no longer has them is in force; the order of coming and
-//! going is [`crate::world`]'s.
+//! Numbers are given here and come free again only when the world that no longer has them is in force; the order of
+//! coming and going is [`crate::world`]'s.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -38,7 +38,7 @@ impl Tables {
         let mut routes = Vec::with_capacity(neighbors.len());
         let mut adjacencies = Vec::with_capacity(neighbors.len());
         let mut left = Vec::new();
-        for neighbor in neighbors {
+        let numbered = neighbors.iter().try_for_each(|neighbor| {
             let hop = match neighbor.backend {
                 Backend::HostGw => {
                     left.extend(self.neighbors.known.remove(&neighbor.subnet));
@@ -52,9 +52,11 @@ impl Tables {
                 }
             };
             routes.push((neighbor.subnet, hop));
-        }
+            Ok(())
+        });
         self.publish_neighbors(adjacencies);
-        let loaded = routes.iter().try_for_each(|&(subnet, hop)| self.load(subnet, hop));
+        let mut load = || routes.iter().try_for_each(|&(subnet, hop)| self.load(subnet, hop));
+        let loaded = numbered.and_then(|()| load());
         if loaded.is_err() {
             self.remove_neighbors(&routes.iter().map(|&(subnet, _)| subnet).collect::<Vec<_>>());
         }
@@ -98,7 +100,7 @@ impl Neighbors {
     /// Numbers a neighbour behind a tunnel: its adjacency, and the node it had before.
     fn number(&mut self, neighbor: &Neighbor) -> Result<(NextHop, Adjacency, Option<u16>), Refusal> {
         let is_its = |end: &&End| end.backend == neighbor.backend && end.local.is_ipv4() == neighbor.via.is_ipv4();
-        let end = self.ends.iter().find(is_its).ok_or_else(|| closed(neighbor))?;
+        let end = *self.ends.iter().find(is_its).ok_or_else(|| closed(neighbor))?;
         let mut adjacency = Adjacency {
             hop: Hop::Forward,
             port: end.port,
@@ -109,9 +111,9 @@ impl Neighbors {
         };
         let address = SocketAddr::new(neighbor.via, end.local.port());
         let template = end.template(neighbor.via);
-        adjacency.remote = self.remote((end.port, address), template);
         let before = self.known.get(&neighbor.subnet).copied();
         let hop = before.map(|(hop, _)| hop).or_else(|| self.free_hop()).ok_or_else(|| full(neighbor))?;
+        adjacency.remote = self.remote((end.port, address), template);
         self.known.insert(neighbor.subnet, (hop, adjacency.remote));
         Ok((hop, adjacency, before.map(|(_, remote)| remote)))
     }
@@ -148,8 +150,10 @@ impl Neighbors {
     fn free_hop(&mut self) -> Option<NextHop> {
         let number = self.free_hops.pop().or_else(|| {
             let next = FIRST_NEIGHBOR as u16 + self.hops;
-            self.hops += 1;
-            (self.hops as usize <= control::NEIGHBORS_MAX).then_some(next)
+            (usize::from(self.hops) < control::NEIGHBORS_MAX).then(|| {
+                self.hops += 1;
+                next
+            })
         });
         number.map(NextHop)
     }

@@ -37,8 +37,8 @@ impl End {
     pub(super) fn open(&self, crew: &Crew) -> Result<Port, host::Error> {
         let receivers = UdpSocket::group(self.local, crew.queues())?;
         let (tunnel, header) = match self.backend {
-            Backend::Vxlan => (Tunnel::Vxlan(Vtep::new(self.vni, self.mac, self.mtu)), vxlan_header(self.vni).to_vec()),
-            _ => (Tunnel::Ipv4 { mtu: self.mtu }, Vec::new()),
+            Backend::Vxlan => (Tunnel::Vxlan(Vtep::new(self.vni, self.mac)), vxlan_header(self.vni).to_vec()),
+            _ => (Tunnel::Ipv4, Vec::new()),
         };
         let senders = match self.backend {
             Backend::Vxlan => self.senders()?,
@@ -48,8 +48,7 @@ impl End {
         let ports = senders.iter().map(UdpSocket::port).collect::<Result<Vec<_>, _>>()?;
         let mut uplink = Uplink::new(tunnel, &header, (receivers, senders), self.mtu);
         if self.may_go_uncut() {
-            let name = format!("{EXPRESS}{}", self.port - FIRST_UPLINK);
-            uplink.express = wire::express(&name, crew.queues())?.map(|tap| Express::new(tap, hashes_of(&ports)));
+            uplink.express = wire::express(crew.queues())?.map(|tap| Express::new(tap, hashes_of(&ports)));
         }
         let family = if self.local.is_ipv4() { 4 } else { 6 };
         Ok(Port {
@@ -104,8 +103,6 @@ fn hashes_of(ports: &[u16]) -> Vec<u32> {
     ports.iter().map(|&port| ((u64::from(port).saturating_sub(first) << 32).div_ceil(count)) as u32).collect()
 }
 
-/// What the TAPs for uncut super-frames are called, with a number.
-const EXPRESS: &str = "podswitch-tx";
 /// The station that frames written there come from.
 const EXPRESS_MAC_FROM: Mac = Mac([2, 0, 0, 0, 0, 1]);
 /// Uplinks have the last numbers.

@@ -4,8 +4,8 @@
 //! such a source passes only towards a link-local destination; the unspecified source of duplicate address detection
 //! and MLD never comes here, parse lets those go. The host port is the node's own: it may send from any address.
 //!
-//! Another node sends through a tunnel only from addresses to which packets would go back to it. And since tunnels' packets are
-//! believed for where they come from, no pod may send one of its own ([`encap::is_tunnel`]).
+//! Another node sends through a tunnel only from addresses to which packets would go back to it. And since tunnels'
+//! packets are believed for where they come from, no pod may send one of its own ([`encap::is_tunnel`]).
 
 use packet::{Burst, Exit, Reason, shape};
 

@@ -1,11 +1,12 @@
 //! Parse: what is it?
 //!
-//! Fills the columns `transport`, `protocol` and `shape` of every IP packet and trims link-layer padding off its length.
-//! Headers are checked against the bytes that are really there; a virtio header that contradicts its frame drops the
-//! frame, so that later stages and the kernel's own receive path may rely on it.
+//! Fills the columns `transport`, `protocol` and `shape` of every IP packet and trims link-layer padding off its
+//! length. Headers are checked against the bytes that are really there; a virtio header that contradicts its frame
+//! drops the frame, so that later stages and the kernel's own receive path may rely on it.
 //!
-//! Consumed here: ARP and neighbour discovery (to the slow path), IGMP, MLD and router solicitations (under their own
-//! reasons). Limits: IPv6 extension headers must lie in the first [`EXTENSIONS_LEN_MAX`] bytes.
+//! Consumed here: ARP and neighbour discovery (to the slow path; those out of a tunnel are dropped), IGMP, MLD and
+//! router solicitations (under their own reasons). Limits: IPv6 extension headers must lie in the first
+//! [`EXTENSIONS_LEN_MAX`] bytes.
 
 use packet::{Burst, Exit, Gso, Mac, Offload, Punt, Reason, SMALL_LEN, VNET_HEADER_LEN, checksum, shape};
 
@@ -13,12 +14,22 @@ use crate::lane::Lane;
 use crate::world::World;
 
 /// What is known of an IP packet after this stage.
-struct Parsed {
+pub(super) struct Parsed {
     transport: usize,
     protocol: u8,
-    shape: u8,
+    pub(super) shape: u8,
     /// Frame bytes without padding.
     length: usize,
+}
+
+impl Parsed {
+    #[inline]
+    pub(super) fn write(&self, burst: &mut Burst, row: usize) {
+        burst.transport[row] = self.transport as u16;
+        burst.protocol[row] = self.protocol;
+        burst.shape[row] = self.shape;
+        burst.length[row] = self.length as u32;
+    }
 }
 
 pub(super) fn parse(burst: &mut Burst, world: &World, lane: &mut Lane) {
@@ -31,11 +42,9 @@ pub(super) fn parse(burst: &mut Burst, world: &World, lane: &mut Lane) {
             offload(header, parsed)
         });
         match parsed {
-            Ok(parsed) => {
-                burst.transport[row] = parsed.transport as u16;
-                burst.protocol[row] = parsed.protocol;
-                burst.shape[row] = parsed.shape;
-                burst.length[row] = parsed.length as u32;
+            Ok(parsed) => parsed.write(burst, row),
+            Err(exit) if burst.remote[row] != 0 && is_link_scope(exit) => {
+                burst.exit[row] = Exit::drop(Reason::Multicast);
             }
             Err(exit) => burst.exit[row] = exit,
         }
@@ -44,16 +53,8 @@ pub(super) fn parse(burst: &mut Burst, world: &World, lane: &mut Lane) {
 
 #[inline]
 fn ethernet(head: &[u8], length: usize, gateway: Mac) -> Result<Parsed, Exit> {
-    if head.len() < ETHERNET_LEN {
-        return Err(Exit::drop(Reason::Truncated));
-    }
-    let destination = Mac(head[..6].try_into().expect("six bytes of at least fourteen"));
-    let parsed = match [head[12], head[13]] {
-        ETHERTYPE_IPV4 => ipv4(head, length)?,
-        ETHERTYPE_IPV6 => ipv6(head, length)?,
-        ETHERTYPE_ARP => return Err(Exit::punt(Punt::Arp)),
-        _ => return Err(Exit::drop(Reason::UnknownEthertype)),
-    };
+    let parsed = packet(head, length)?;
+    let destination = Mac(head[..6].try_into().expect("a packet has its Ethernet header before it"));
     if destination == gateway {
         Ok(parsed)
     } else if destination.is_group() {
@@ -61,6 +62,25 @@ fn ethernet(head: &[u8], length: usize, gateway: Mac) -> Result<Parsed, Exit> {
     } else {
         Err(Exit::drop(Reason::OtherStation))
     }
+}
+
+/// What the frame carries, whoever it is for.
+#[inline]
+pub(super) fn packet(head: &[u8], length: usize) -> Result<Parsed, Exit> {
+    let Some(&[.., first, second]) = head.first_chunk::<ETHERNET_LEN>() else {
+        return Err(Exit::drop(Reason::Truncated));
+    };
+    match [first, second] {
+        ETHERTYPE_IPV4 => ipv4(head, length),
+        ETHERTYPE_IPV6 => ipv6(head, length),
+        ETHERTYPE_ARP => Err(Exit::punt(Punt::Arp)),
+        _ => Err(Exit::drop(Reason::UnknownEthertype)),
+    }
+}
+
+/// Questions of a link's stations to each other. Nodes know each other's stations; nobody asks through a tunnel.
+fn is_link_scope(exit: Exit) -> bool {
+    matches!(exit.why(), Some(Punt::Arp | Punt::NeighborDiscovery))
 }
 
 #[inline]

@@ -1,14 +1,12 @@
 //! Rewrite: as what?
 //!
-//! The routing hop: TTL or hop limit one lower with the IPv4 checksum patched along, and both Ethernet addresses those of
-//! the next link. A packet whose TTL ends here, or that the next link's MTU refuses, goes to the slow path untouched.
-//! What counts against the MTU is the IP packet as it would be on the wire: a super-frame's segment, not the whole.
+//! The routing hop: TTL or hop limit one lower with the IPv4 checksum patched along, and both Ethernet addresses those
+//! of the next link. A packet whose TTL ends here, or that the next link's MTU refuses, goes to the slow path
+//! untouched. What counts against the MTU is the IP packet as it would be on the wire: a super-frame's segment, not the
+//! whole.
 
 use packet::{Burst, Exit, Offload, Punt, VNET_HEADER_LEN, checksum, shape};
 
-use route_table::NextHop;
-
-use super::leaving::{destination_v4, destination_v6};
 use super::parse::ETHERNET_LEN;
 use crate::lane::Lane;
 use crate::world::World;
@@ -34,18 +32,6 @@ pub(super) fn rewrite(burst: &mut Burst, world: &World, lane: &mut Lane) {
             head[6..12].copy_from_slice(&next.source.0);
         }
     }
-}
-
-/// Addresses an answer of the slow path, a complete frame, to the next hop on the way to its destination, and says which that is.
-pub(crate) fn readdress(head: &mut [u8], world: &World) -> NextHop {
-    let hop = match head.get(12..14) {
-        Some([0x08, 0x00]) => world.fib.lookup4(destination_v4(head)),
-        _ => world.fib.lookup6(destination_v6(head)),
-    };
-    let next = world.adjacency(hop.0);
-    head[..6].copy_from_slice(&next.destination.0);
-    head[6..12].copy_from_slice(&next.source.0);
-    hop
 }
 
 /// Length of the longest IP packet this row stands for.

@@ -7,8 +7,8 @@
 //!   hostPort). It leaves a return entry, so that the replies pass the host's connection tracking again;
 //! - a packet of a workload that has return entries is looked up there first.
 //!
-//! A packet of the host port never departs by the host port: the host sent it here because it has no better way. Nor does one out of
-//! a tunnel depart by a tunnel: nodes send directly to the node that has the destination.
+//! A packet of the host port never departs by the host port: the host sent it here because it has no better way. Nor
+//! does one out of a tunnel depart by a tunnel: nodes send directly to the node that has the destination.
 
 use packet::{BURST, Burst, Exit, Reason, shape};
 use route_table::NextHop;

@@ -1,29 +1,30 @@
 //! Wrap: departing through a tunnel.
 //!
-//! The rows of an uplink go out as **trains**: datagrams of equal length to one node from one source port, sent by one call. The
-//! rows are taken node by node and port by port, in the order they came; since a flow's source port is chosen by its hash, no
-//! frame overtakes one of its flow.
+//! The rows of an uplink go out as **trains**: datagrams of equal length to one node from one source port, sent by one
+//! call. The rows are taken node by node and port by port, in the order they came; since a flow's source port is chosen
+//! by its hash, no frame overtakes one of its flow.
 //!
 //! ```text
-//!   small frames, of any flow     [header|frame] [header|frame] [header|frame]        a longer frame begins another train,
-//!                                                                                     a shorter one is a train's last
-//!   a super-frame                 [header|headers|part of payload] [..|..|..] ...     cut here, checksums finished
+//!   small frames, of any flow   [header|frame] [header|frame] [header|frame]       a longer frame begins another train,
+//!                                                                                  a shorter one is a train's last
+//!   a super-frame               [outer headers|frame ..................... ]       whole, where the kernel takes it so
+//!                                                                                  (crate::port::Express), else
+//!                               [header|headers|part of payload] [..|..|..] ...    cut here, checksums finished
 //! ```
 //!
-//! Nothing is copied but the headers of cut segments. On the wire every checksum is finished, the inner one here, the outer one
-//! by the kernel or the card.
+//! Nothing is copied but the headers of cut segments. On the wire every checksum is finished: the inner one here, the
+//! outer one by the kernel or the card.
 
 use std::io::IoSlice;
 
 use control::Form;
 use host::{TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX};
-use packet::view::ETHERNET_LEN;
-use packet::{BURST, ChecksumForm, Cut, Gso, HEADERS_MAX, Offload, Reason, shape};
+use packet::{BURST, ChecksumForm, Cut, Gso, HEADERS_MAX, Offload, Reason};
 
 use super::depart::{Departure, row_of};
-use super::transport_fields::{addresses, ports};
 use crate::port::{Count, EXPRESS_ROOM, Uplink};
 use crate::remotes::Remote;
+use crate::returns::Flow;
 
 /// The scratch memory of wrapping, used again every turn.
 pub(super) struct Wraps {
@@ -65,7 +66,8 @@ impl Departure<'_> {
         for (key, &row) in order.iter_mut().zip(rows) {
             let row = row_of(row);
             let remote = self.world.adjacency(self.burst.adjacency[row]).remote;
-            let sender = uplink.sender_of(self.flow_hash(row));
+            let head = self.slots.frame(self.burst.head[row], self.burst.tail[row], self.burst.length[row]).head;
+            let sender = uplink.sender_of(Flow::of(head, self.burst, row).hash());
             *key = u64::from(remote) << 32 | (sender as u64) << 16 | row as u64;
         }
         order.sort_unstable();
@@ -142,13 +144,8 @@ impl Departure<'_> {
     fn send_uncut(&mut self, way: Way<'_>, row: usize, offload: &Offload) -> Option<Result<(), Reason>> {
         let (express, template) = (way.uplink.express.as_ref()?, way.remote.template.as_ref()?);
         let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
-        let frame = self.slots.frame(head, tail, length).head;
-        let tos = match self.burst.shape[row] & shape::V6 {
-            0 => frame[ETHERNET_LEN + 1],
-            _ => frame[ETHERNET_LEN] << 4 | frame[ETHERNET_LEN + 1] >> 4,
-        };
         let room = self.slots.before_mut(head, EXPRESS_ROOM).try_into().expect("as many bytes as were asked for");
-        let before = express.wrap((template, way.sender), (offload, tos, length as usize), room)?;
+        let before = express.wrap((template, way.sender), (offload, length as usize), room)?;
         let frame = self.slots.frame_with(head, tail, length, before);
         let slices = [IoSlice::new(frame.head), IoSlice::new(frame.tail)];
         Some(express.write(self.worker, &slices).map_err(|_| Reason::WriteFailed))
@@ -203,19 +200,6 @@ impl Departure<'_> {
         }
         self.count(row, sent);
     }
-
-    /// The same for all packets of a flow, fragments included only by their addresses.
-    fn flow_hash(&self, row: usize) -> u32 {
-        let (bits, transport) = (self.burst.shape[row], usize::from(self.burst.transport[row]));
-        let head = self.slots.frame(self.burst.head[row], self.burst.tail[row], self.burst.length[row]).head;
-        let (source, destination) = addresses(head, bits);
-        let ports =
-            if bits & shape::FRAGMENT == 0 { ports(self.burst.protocol[row], &head[transport..]) } else { (0, 0) };
-        let fold = |address: u128| (address ^ address >> 64) as u64;
-        let mixed =
-            fold(source).wrapping_mul(MIX) ^ fold(destination) ^ u64::from(ports.0) << 48 ^ u64::from(ports.1) << 32;
-        (mixed.wrapping_mul(MIX) >> 32) as u32
-    }
 }
 
 impl Train {
@@ -243,5 +227,3 @@ impl Train {
 
 /// A tunnel's header, and all headers of a segment.
 const BLOCK_LEN: usize = 8 + HEADERS_MAX;
-/// Odd, and without pattern: the golden ratio (Knuth, The Art of Computer Programming 3, 6.4).
-const MIX: u64 = 0x9e37_79b9_7f4a_7c15;

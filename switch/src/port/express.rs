@@ -1,15 +1,16 @@
 //! The express way of super-frames into a tunnel: whole, by one write into a TAP of the node's own namespace.
 //!
-//! The kernel takes an encapsulated super-frame as if a network card had received it, forwards it, and cuts it where the way
-//! needs it, or never, if the other end is on this machine or the card does it. What stands before the inner frame:
+//! The kernel takes an encapsulated super-frame as if a network card had received it, forwards it, and cuts it where
+//! the way needs it, or never, if the other end is on this machine or the card does it. What stands before the inner
+//! frame:
 //!
 //! ```text
 //!   | virtio header 24 | Ethernet 14, to this TAP | IP 20 | UDP 8 | VXLAN 8 | inner frame, its checksum unfinished ...
 //! ```
 //!
-//! The UDP checksum is left unfinished too, for the kernel joins cut datagrams only if they have one. The source port is that
-//! of the socket by which the flow's small frames go, so the underlay keeps them in order. It is for TCP over IPv4; what
-//! cannot go this way is cut ([`crate::path`]).
+//! The UDP checksum is left unfinished too, for the kernel joins cut datagrams only if they have one. The source port
+//! is that of the socket by which the flow's small frames go, so the underlay keeps them in order. Only TCP goes this
+//! way, and only to nodes with IPv4 addresses; all else is cut ([`crate::path`]).
 //!
 //! Source: `struct virtio_net_hdr_v1_hash_tunnel` of Linux `include/uapi/linux/virtio_net.h`, `tun_vnet.h`.
 
@@ -36,13 +37,13 @@ impl Express {
         Express { queues: tap.into_queues(), hashes }
     }
 
-    /// Writes the outer headers into `room`, the bytes right before an inner frame of `length` bytes, and says how many of them
-    /// are to be written. `None` if the frame cannot go this way.
+    /// Writes the outer headers into `room`, the bytes right before an inner frame of `length` bytes, and says how many
+    /// of them are to be written. `None` if the frame cannot go this way.
     #[inline]
     pub fn wrap(
         &self,
         (template, sender): (&Template, usize),
-        (offload, tos, length): (&Offload, u8, usize),
+        (offload, length): (&Offload, usize),
         room: &mut [u8; EXPRESS_ROOM],
     ) -> Option<usize> {
         let gso_type = match offload.gso {
@@ -50,7 +51,7 @@ impl Express {
             Gso::Tcp6 => 4,
             _ => return None,
         };
-        let stamp = Stamp { length, flow_hash: self.hashes[sender], tos, id: 0 };
+        let stamp = Stamp { length, flow_hash: self.hashes[sender], tos: NOT_ECT, id: 0 };
         let stamped = room.last_chunk_mut::<ROOM>().expect("there is more room");
         let outer_len = template.stamp(stamped, &stamp)?;
         let inner = outer_len as u16;
@@ -83,6 +84,9 @@ impl Express {
 /// Room before a frame that [`Express::wrap`] needs.
 pub const EXPRESS_ROOM: usize = TUNNEL_HEADER_LEN + ROOM;
 
+/// Nobody marks these packets as having met congestion, for the far end would not tell the pods (RFC 6040, section
+/// 4.3).
+const NOT_ECT: u8 = 0;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`
 const NEEDS_CSUM: u8 = 1;
 /// `VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM`

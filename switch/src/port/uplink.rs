@@ -1,9 +1,9 @@
 //! An uplink: our end of the tunnels to other nodes, on ordinary UDP sockets.
 //!
-//! No network card is taken from the node: the kernel routes what is sent, and hands over what comes to the tunnel's port. One
-//! socket for each queue receives, of which the kernel chooses by the outer flow, so that each keeps its order. Sending is done by a few sockets of
-//! different source ports, the same for all workers; a flow always takes the same one, so the underlay keeps it in order
-//! however banks change hands. flannel's UDP wants one port for both.
+//! No network card is taken from the node: the kernel routes what is sent, and hands over what comes to the tunnel's
+//! port. One socket for each queue receives, of which the kernel chooses by the outer flow, so that each keeps its
+//! order. Sending is done by a few sockets of different source ports, the same for all workers; a flow always takes the
+//! same one, so the underlay keeps it in order however banks change hands. flannel's UDP wants one port for both.
 //!
 //! A train lands in a big slot as a frame of a TAP does, tunnel header and all:
 //!
@@ -13,8 +13,9 @@
 //!   IPv4       |                      | 14: Ethernet made here | IP packet       | IP packet       | ...
 //! ```
 //!
-//! Of a datagram that comes alone a long frame's rest stays there. Each frame of a train is checked by itself and copied to slots
-//! of its own; for an IPv4 packet's Ethernet header the room behind its predecessor, which is copied by then, is used.
+//! Of a datagram that comes alone a long frame's rest stays there. Each frame of a train is checked by itself and
+//! copied to slots of its own; for an IPv4 packet's Ethernet header the room behind its predecessor, which is copied by
+//! then, is used.
 
 use std::io::{self, IoSlice};
 use std::ops::Range;
@@ -38,7 +39,6 @@ pub struct Uplink {
     header: Vec<u8>,
     /// By queue.
     receivers: Vec<UdpSocket>,
-    /// A power of two of them.
     senders: Vec<UdpSocket>,
     /// Longest inner IP packet that is not a super-frame.
     mtu: u16,
@@ -47,14 +47,14 @@ pub struct Uplink {
 }
 
 impl Uplink {
-    /// The end that says `tunnel` of itself, with `header` before each frame. `senders` are a power of two.
+    /// The end that says `tunnel` of itself, with `header` before each frame.
     pub fn new(
         tunnel: Tunnel,
         header: &[u8],
         (receivers, senders): (Vec<UdpSocket>, Vec<UdpSocket>),
         mtu: u16,
     ) -> Self {
-        assert!(senders.len().is_power_of_two() && !receivers.is_empty(), "an uplink sends and receives");
+        assert!(!senders.is_empty() && !receivers.is_empty(), "an uplink sends and receives");
         Uplink { tunnel, header: header.to_vec(), receivers, senders, mtu, express: None }
     }
 
@@ -73,7 +73,7 @@ impl Uplink {
     /// The sender of flows of that hash.
     #[inline]
     pub fn sender_of(&self, flow_hash: u32) -> usize {
-        flow_hash as usize & (self.senders.len() - 1)
+        (u64::from(flow_hash) * self.senders.len() as u64 >> 32) as usize
     }
 
     /// How many datagrams may go in one train.

@@ -1,7 +1,7 @@
 //! The host's own routes to the pods of other nodes, so that the node itself reaches them.
 //!
-//! Of `host-gw`: `SUBNET via NODE`, by whatever link leads to the node; packets of pods take it too. Behind a tunnel: by the host
-//! port, as those of pod ranges, and from the router address, to which the other node knows the way back.
+//! Of `host-gw`: `SUBNET via NODE`, by whatever link leads to the node; packets of pods take it too. Behind a tunnel:
+//! by the host port, as those of pod ranges, and from the router address, to which the other node knows the way back.
 //!
 //! They have the protocol number of all our routes. What stands there and is not ours is never replaced.
 
@@ -79,7 +79,8 @@ impl<'n> HostRoutes<'n> {
         Some(Route { onlink: true, source, ..Route::via(neighbor.subnet, gateway, self.host_port?) })
     }
 
-    /// Whether the route of that prefix is one to a neighbour. Those of other switches' pod ranges go by other host ports.
+    /// Whether the route of that prefix is one to a neighbour. Those of other switches' pod ranges go by other host
+    /// ports.
     fn is_ours(&mut self, prefix: Prefix) -> Result<bool, Error> {
         let listed = match &self.listed {
             Some(listed) => listed,

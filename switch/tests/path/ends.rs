@@ -31,10 +31,10 @@ pub(crate) fn uplink(kind: Kind, local: SocketAddr, own: Mac) -> Uplink {
     let senders = (0..4).map(|_| UdpSocket::open(any).unwrap()).collect();
     match kind {
         Kind::Vxlan => {
-            let tunnel = Tunnel::Vxlan(Vtep::new(Vni::FLANNEL, own, TUNNEL_MTU));
+            let tunnel = Tunnel::Vxlan(Vtep::new(Vni::FLANNEL, own));
             Uplink::new(tunnel, &vxlan_header(Vni::FLANNEL), (receivers, senders), TUNNEL_MTU)
         }
-        Kind::Bare => Uplink::new(Tunnel::Ipv4 { mtu: TUNNEL_MTU }, &[], (receivers, senders), TUNNEL_MTU),
+        Kind::Bare => Uplink::new(Tunnel::Ipv4, &[], (receivers, senders), TUNNEL_MTU),
     }
 }
 

@@ -8,7 +8,7 @@ use packet::{Mac, Offload, Reason, Vni};
 use podswitch::port::Count;
 
 use crate::ends::{FAR, Kind, NEAR, address, nodes};
-use crate::frames::{Packet, Transport};
+use crate::frames::{Packet, Transport, arp_request};
 use crate::rig::{Rig, TUNNEL_MTU, UPLINK, mac, tcp, udp, v4};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -190,8 +190,8 @@ fn a_kernels_uncut_super_frame_is_taken_for_one() {
     assert_eq!(Packet::read(offload, frame).payload, sent.payload);
 }
 
-/// Every byte of a proper datagram changed, one at a time, and every length of it: nothing is ever forwarded that was not sent by
-/// its node, nothing is lost uncounted, and nobody panics.
+/// Every byte of a proper datagram changed, one at a time, and every length of it: nothing is ever forwarded that was
+/// not sent by its node, nothing is lost uncounted, and nobody panics.
 #[test]
 fn whatever_comes_out_of_the_underlay_is_forwarded_answered_or_counted() {
     let (_near, mut far) = nodes(Kind::Vxlan);
@@ -215,4 +215,56 @@ fn whatever_comes_out_of_the_underlay_is_forwarded_answered_or_counted() {
     for (_, frame) in far.take_frames(2) {
         assert_eq!(frame[26..30], v4(1).octets(), "the source is the node's");
     }
+}
+
+/// Nodes have no need to ask each other for Ethernet addresses: they are told.
+#[test]
+fn questions_for_ethernet_addresses_end_at_the_tunnel() {
+    let (_near, mut far) = nodes(Kind::Vxlan);
+    let neighbour = PlainSocket::bind((address(1).ip(), 0)).unwrap();
+    let mut arp = arp_request((NEAR, v4(1)), v4(2));
+    arp[..6].copy_from_slice(&FAR.0);
+    let solicitation = Packet { macs: (NEAR, FAR), transport: Transport::Icmp(135, 0, 0), ..udp(Family::V6, 1, 2, 16) };
+    for frame in [arp, solicitation.frame()] {
+        neighbour.send_to(&[&vxlan_header(Vni::FLANNEL)[..], &frame].concat(), address(2)).unwrap();
+        (0..3).for_each(|_| _ = far.turn());
+        assert_eq!(far.dropped_now(UPLINK), [(Reason::Multicast, 1)]);
+    }
+    assert!(far.is_silent());
+}
+
+/// An answer takes a row in which another packet's headers were found before, longer ones than it has itself.
+#[test]
+fn an_answer_finds_its_way_whatever_packet_was_before_it() {
+    let (mut near, mut far) = nodes(Kind::Vxlan);
+    let mut long = udp(Family::V6, 2, 1, 900).frame();
+    // The payload as destination options of 800 bytes, and more behind it.
+    (long[20], long[54], long[55]) = (60, 17, 99);
+    (0..2).for_each(|_| far.send(2, &Offload::default(), &long));
+    settle(&mut near, &mut far);
+    let sent = Packet { ttl: 2, ..udp(Family::V4, 1, 2, 10) };
+    near.send(1, &Offload::default(), &sent.frame());
+    near.turn();
+    assert!(far.path_turn());
+    far.serve();
+    // Comes first, so that the answer has the second row.
+    far.send(2, &Offload::default(), &long);
+    settle(&mut near, &mut far);
+    let answers = near.take_frames(1).iter().filter(|(_, frame)| frame[12..14] == [8, 0]).count();
+    assert_eq!(answers, 1);
+}
+
+/// Between the question and its answer the neighbour may go.
+#[test]
+fn an_answer_to_a_node_that_is_gone_is_dropped() {
+    let (mut near, mut far) = nodes(Kind::Vxlan);
+    let sent = Packet { ttl: 2, ..udp(Family::V4, 1, 2, 10) };
+    near.send(1, &Offload::default(), &sent.frame());
+    near.turn();
+    assert!(far.path_turn());
+    far.serve();
+    far.route("10.244.1.1/32", podswitch::world::BLACKHOLE);
+    settle(&mut near, &mut far);
+    assert_eq!(far.dropped_now(UPLINK), [(Reason::PortGone, 1)]);
+    assert!(near.is_silent() && far.is_silent());
 }
