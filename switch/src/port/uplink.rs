@@ -73,7 +73,7 @@ impl Uplink {
     /// The sender of flows of that hash.
     #[inline]
     pub fn sender_of(&self, flow_hash: u32) -> usize {
-        (u64::from(flow_hash) * self.senders.len() as u64 >> 32) as usize
+        ((u64::from(flow_hash) * self.senders.len() as u64) >> 32) as usize
     }
 
     /// How many datagrams may go in one train.
