@@ -1,44 +1,55 @@
 //! Steering: a program in the kernel puts each frame sent into a TAP of several queues into the queue of the sender's
 //! CPU, and keeps every flow in order while its senders move between CPUs.
 //!
-//! The rule: **a flow leaves a queue only when nothing of it is left there**, neither unread nor read and not yet written
-//! out. Who empties queues says so by a number of each queue, its *generation*; the program notes for each flow where its
-//! last frame went, and at which generation.
+//! The rule: **a flow leaves a queue only when nothing of it is left there**, neither on its way into it, nor unread, nor
+//! read and not yet written out. Each frame draws a *ticket* of its queue, and a flow remembers its last one; who reads the
+//! queue says up to which ticket all have departed.
 //!
 //! ```text
-//!   worker's turn   begin: g -> g + 1   reads, writes out   end: g + 1 -> g + 2, or back to g when frames are left
-//!                   even: nobody reads       odd: somebody does
+//!   program       entry (queue q, ticket t) of the flow, queue c of this CPU
+//!                   q = c, or departed[q] < t      the frame stays in q
+//!                   otherwise                      it goes to c
+//!                 entry = (queue taken, steered[queue taken] += 1)
 //!
-//!   program         entry (queue q, generation e) of the flow, queue c of this CPU
-//!                   generation[q] >= (e + 5) & !1      two turns that began after the entry was written have
-//!                                                      emptied q: the frame goes to c
-//!                   otherwise                          it goes to q
-//!                   entry = (queue taken, its generation)
+//!   worker        reads; writes out; when nothing was left and as many are gone as were steered: departed = steered
 //!
-//!   map             lines | entries | line of each CPU's queue
-//!     line, 64 B    stamp: generation 48 bits, queue 16 | sender's CPU 16 | queue 16
-//!     entry, 8 B    the stamp of the flow's queue at its last frame; 0 = queue 0, emptied long ago
+//!   map           lines | entries | line of each CPU's queue
+//!     line, 64 B    steered 64 | departed 64 | the owner's 5 x 64 | sender's CPU 16 | queue 16
+//!     entry, 8 B    ticket 48 | queue 16
 //! ```
 //!
 //! A flow is a socket (its cookie), or without one what the headers say: addresses, protocol, and the ports of TCP and
 //! UDP; of a fragment no ports. Flows that share an entry are steered as one. That costs nearness, never order.
 //!
 //! Why order is kept. One thread sends f and later f', both of one flow.
-//! * *Alone*, f' finds the entry that f left or wrote, for the scheduler carries what a thread wrote along when it
-//!   moves it. If it may move, turns began after f's generation was read and ended with nothing left: f is written out.
-//!   The last turn's end is a release store after its writes, and f' enters its queue only if the program saw it.
-//! * *With others*, on other CPUs at the same time: each frame takes effect in one compare-and-exchange of the entry, or, if
-//!   the entry would stay as it is, in the load of it. So decisions for a flow stand in a row, each made on the entry the
-//!   last one left; whoever loses decides again on what it finds, and after some losses does what the last one did. All
-//!   frames of the flow not written out yet are in the queue the entry names, and their generations at most its own; f' goes
-//!   there too, or none are left. Entry and generation are eight aligned bytes, never torn on a 64-bit machine; that
-//!   generation is read after that entry follows from its address being made of the entry's value.
-//! * **The gap**: choosing a queue and entering it are two steps, a fraction of a microsecond apart, and a turn that finds
-//!   nothing is hardly longer. A frame chosen before a turn may so enter behind it, and stay for as long as the worker
-//!   then sleeps. Hence two turns: the first may have missed it, the second began after it had entered. What remains is a
-//!   sender that an interrupt or the hypervisor stops there for two whole turns, and that then moves before the next. With
-//!   one turn, a moving sender met this once in 200 000 frames beside busy CPUs; with two, not in 30 million.
-//! * *A begun turn* may be seen late, which only makes that gap a little longer.
+//! * *What `departed` says*: frames enter a queue in another order than they drew tickets, when a CPU is stopped between
+//!   the two, by the hypervisor for milliseconds. So a count of frames read would pass f's ticket by frames that overtook it
+//!   on the way in. When nothing is missing, nothing is on its way: each frame draws its ticket before it enters, so
+//!   if as many are gone as have drawn one, it is all of these. `departed` is stored (release) after everything was
+//!   written; whoever sees it late only stays longer, for it never falls.
+//! * *Alone*, f' finds the entry that f wrote, for the scheduler carries what a thread wrote along when it moves it, and f
+//!   has entered its queue, for that happens in the call that sends it. If f' may leave, f has departed; if not, it enters
+//!   the same queue behind f.
+//! * *With others*, on other CPUs at the same time: decisions for a flow stand in a row, each made on the entry the last one
+//!   left, by compare-and-exchange; whoever loses decides again on what it finds, or is content if that is a later ticket of
+//!   the same queue, which stands for its own. So all frames of the flow that have not departed are in the queue the
+//!   entry names, with its ticket or an earlier one. The additions and exchanges are full barriers. Whoever loses 64
+//!   times, to as many others at the same moment, goes on without.
+//! * *Turns* of tickets: there are 2^48, which last for years.
+//!
+//! **What is lost** behind the choice, mostly because the queue was full, has drawn a ticket and is never read. So while
+//! frames are missing from the empty queue, the owner compares its looks for at least 50 ms, longer than a hypervisor takes a
+//! CPU away:
+//! * whoever had drawn a ticket by the first look has entered and was read by the last, or is lost: up to there all have
+//!   departed;
+//! * as many as were missing at every look are written off. A frame on its way is missing too, but not for so long. It would take
+//!   another one at each look for the owner to write off one too many, which the next empty queue sets right.
+//!
+//! Until then, and while a queue goes on losing frames, flows that send more often stay in it. That costs nearness.
+//!
+//! **What was read without a ticket**, parts of frames the kernel cut behind the program (super-frames of tunnels within a
+//! pod) and what was sent before the program was attached, would hide as many frames that are missing. So the owner looks only
+//! at an empty queue, where nothing but frames just then on their way can be hidden, and forgets there what it read too much.
 //!
 //! This holds where frames reach the queue within the call that sends them, so [`crate::Netlink::set_no_queue`] belongs to it.
 //! The kernel's own answers (echo replies, resets) are sent by one socket per CPU, and so are one flow per CPU; what a bridge
@@ -47,13 +58,11 @@
 //! The program steers until another is attached or the device is gone, also when nobody has the device open. A device
 //! taken over gets a new `Steering`, and with it queues that count as empty.
 //!
-//! When a queue falls idle, two empty turns some time after its last frame let its flows go.
-//!
 //! Limits: Linux 5.12 (arm64: 5.18), 64 bits, `CAP_BPF`. Memory per device, in whole pages: 8 KiB of entries, 64 bytes for
 //! each queue and two for each CPU; a page for the array's head and one for the program. Only the lines are mapped here. With
 //! one queue the kernel does not ask the program.
 //!
-//! Source: Linux `drivers/net/tun.c` (`tun_ebpf_select_queue`), `kernel/bpf/arraymap.c`.
+//! Source: Linux `drivers/net/tun.c` (`tun_ebpf_select_queue`, `tun_net_xmit`), `kernel/bpf/arraymap.c`.
 
 mod assembler;
 #[allow(unsafe_code, reason = "bpf(2) and the mapping of a map have no safe form elsewhere")]
@@ -63,22 +72,47 @@ mod program;
 use std::mem;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::{Error, Tap};
 
-/// Steering of one device: the program, and the queues' generations it reads.
+/// Steering of one device: the program, and the counts that it shares with those who read.
 #[derive(Debug)]
 pub struct Steering {
     program: OwnedFd,
     lines: bpf::Lines,
+    /// From when the lines' times are counted.
+    made: Instant,
 }
 
-/// What program and workers say to each other about a queue.
+/// What was taken from a queue in one turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Taken {
+    /// Frames read.
+    pub frames: u32,
+    /// It was read until there was no more.
+    pub drained: bool,
+}
+
+/// What program and owner know of a queue. The words from `gone` to `since` are the owner's alone, and pass from owner to
+/// owner with the queue.
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Line {
-    /// Generation and queue, as an entry has them. Written by the queue's owner.
-    stamp: AtomicU64,
+    /// Frames the program has put here, and so the last ticket. Written by the program.
+    steered: AtomicU64,
+    /// The ticket up to which all frames have departed. Written by the owner, read by the program.
+    departed: AtomicU64,
+    /// Frames read or written off.
+    gone: AtomicU64,
+    /// The fewest frames missing at any look since the first that found some; 0 if there was none.
+    missing: AtomicU64,
+    /// The last ticket as of that first look.
+    marked: AtomicU64,
+    /// The clock as it was read before that first look, in milliseconds from 1 on.
+    looked: AtomicU64,
+    /// The clock as it was first read after it; 0 until then.
+    since: AtomicU64,
     /// Written by the program when it changes, so that it does not cost the line's other readers.
     sender_cpu: AtomicU16,
     /// Never changes.
@@ -101,7 +135,7 @@ impl Steering {
         let lines = lines.map_err(|source| Error::call("mmap", "the map of the steering program", source))?;
         let instructions = program::program(map.as_fd(), &layout);
         let program = bpf::load_program(&instructions, &mut []).map_err(|source| refused(&instructions, source))?;
-        Ok(Steering { program, lines })
+        Ok(Steering { program, lines, made: Instant::now() })
     }
 
     /// Has the program steer `tap`, which has as many queues, instead of the one it may have now.
@@ -112,22 +146,21 @@ impl Steering {
         tap.set_steering_program(Some(self.program.as_fd()))
     }
 
-    /// The owner is about to read this queue. One thread at a time owns a queue, and hands it over by a message that
+    /// All that the owner took from this queue in a turn has departed: was written out, dropped, or copied. `now` is its latest
+    /// reading of the clock, which may be old. One thread at a time owns a queue, and hands it over by a message that
     /// synchronises.
-    pub fn begin(&self, queue: u16) {
-        let stamp = &self.line(queue).stamp;
-        // Relaxed: one writer. That readers see it late is allowed for, and reads of the queue take the kernel's lock.
-        stamp.store(stamp.load(Ordering::Relaxed) | TURN, Ordering::Relaxed);
-    }
-
-    /// The owner has written out all it read of this queue since `begin`; `drained` if it read until there was no more.
-    pub fn end(&self, queue: u16, drained: bool) {
-        let stamp = &self.line(queue).stamp;
-        // Relaxed: one writer.
-        let begun = stamp.load(Ordering::Relaxed);
-        let ended = if drained { begun + (begun & TURN) } else { begun & !TURN };
-        // Release: who sees this generation sends after everything this turn wrote.
-        stamp.store(ended, Ordering::Release);
+    pub fn departed(&self, queue: u16, taken: Taken, now: Instant) {
+        let line = self.line(queue);
+        // Relaxed: the owner's own.
+        let before = line.gone.load(Ordering::Relaxed);
+        let mut gone = before + u64::from(taken.frames);
+        if taken.drained {
+            gone = line.look(gone, now.saturating_duration_since(self.made));
+        }
+        // A poll that finds nothing leaves the line to the senders.
+        if gone != before {
+            line.gone.store(gone, Ordering::Relaxed);
+        }
     }
 
     /// The CPU the last frame for this queue was sent on; none before the first.
@@ -139,6 +172,53 @@ impl Steering {
 
     fn line(&self, queue: u16) -> &Line {
         &self.lines.get()[usize::from(queue)]
+    }
+}
+
+impl Line {
+    /// Says up to which ticket all have departed, when the queue is empty and so many frames are gone; how many count as gone
+    /// from now on.
+    fn look(&self, gone: u64, now: Duration) -> u64 {
+        // Acquire: whatever was read had drawn its ticket before it entered the queue.
+        let steered = self.steered.load(Ordering::Acquire);
+        let missing = steered.saturating_sub(gone);
+        let lost = self.lost((missing, steered), now);
+        let departed = match lost {
+            _ if lost == missing => steered,
+            0 => return steered - missing,
+            _ => self.marked.load(Ordering::Relaxed),
+        };
+        // Relaxed: one writer.
+        if departed != self.departed.load(Ordering::Relaxed) {
+            // Release: who sees this sends after everything that was written.
+            self.departed.store(departed, Ordering::Release);
+        }
+        steered - missing + lost
+    }
+
+    /// How many of the frames missing are lost: as many as were missing at every look for long enough, counted from the
+    /// first reading of the clock behind the first look, as `now` may be much older than this one.
+    fn lost(&self, (missing, steered): (u64, u64), now: Duration) -> u64 {
+        // Relaxed: the owner's own.
+        let load = |word: &AtomicU64| word.load(Ordering::Relaxed);
+        let store = |word: &AtomicU64, value| word.store(value, Ordering::Relaxed);
+        let (fewest, now) = (load(&self.missing), now.as_millis() as u64 + 1);
+        if fewest == 0 {
+            if missing > 0 {
+                store(&self.missing, missing);
+                store(&self.marked, steered);
+                store(&self.looked, now);
+                store(&self.since, 0);
+            }
+            return 0;
+        }
+        if load(&self.since) == 0 && now > load(&self.looked) {
+            store(&self.since, now);
+        }
+        let (fewest, since) = (fewest.min(missing), load(&self.since));
+        let is_over = since > 0 && now.saturating_sub(since) >= LOST.as_millis() as u64;
+        store(&self.missing, if is_over { 0 } else { fewest });
+        if is_over { fewest } else { 0 }
     }
 }
 
@@ -181,19 +261,17 @@ impl Layout {
         self.cpu_table() as usize + table.next_multiple_of(mem::size_of::<u64>())
     }
 
-    /// All entries empty, all queues emptied before.
+    /// All entries name queue 0, and nothing was steered yet.
     fn first_value(&self, queue_of_cpu: &[u16]) -> Vec<u8> {
         let mut value = vec![0; self.bytes()];
-        let mut put = |at: usize, bytes: &[u8]| value[at..at + bytes.len()].copy_from_slice(bytes);
+        let mut put = |at: usize, number: u16| value[at..at + 2].copy_from_slice(&number.to_ne_bytes());
         for queue in 0..self.queues {
             let line = usize::from(queue) * LINE_BYTES;
-            put(line + STAMP as usize, &(FIRST | u64::from(queue)).to_ne_bytes());
-            put(line + SENDER_CPU as usize, &NO_CPU.to_ne_bytes());
-            put(line + QUEUE as usize, &queue.to_ne_bytes());
+            put(line + SENDER_CPU as usize, NO_CPU);
+            put(line + QUEUE as usize, queue);
         }
         for (cpu, queue) in queue_of_cpu.iter().enumerate() {
-            let line = *queue * LINE_BYTES as u16;
-            put(self.cpu_table() as usize + cpu * mem::size_of::<u16>(), &line.to_ne_bytes());
+            put(self.cpu_table() as usize + cpu * mem::size_of::<u16>(), *queue * LINE_BYTES as u16);
         }
         value
     }
@@ -212,15 +290,12 @@ fn refused(instructions: &[assembler::Instruction], source: std::io::Error) -> E
 /// Flows told apart; a power of two.
 const ENTRIES: usize = 1024;
 const LINE_BYTES: usize = mem::size_of::<Line>();
-const STAMP: i16 = mem::offset_of!(Line, stamp) as i16;
+const STEERED: i16 = mem::offset_of!(Line, steered) as i16;
+const DEPARTED: i16 = mem::offset_of!(Line, departed) as i16;
 const SENDER_CPU: i16 = mem::offset_of!(Line, sender_cpu) as i16;
 const QUEUE: i16 = mem::offset_of!(Line, queue) as i16;
-/// One generation, in a stamp. The lowest bit of the generation is set during a turn.
-const TURN: u64 = 1 << 16;
-/// A flow noted at generation e has left its queue by generation (e + this) & !1: two whole turns.
-const EMPTIED: u64 = 5;
-/// The first stamp but for the queue: by it, a flow of generation 0 has left.
-const FIRST: u64 = (EMPTIED & !1) * TURN;
+/// No frame is so long on its way from the choice of its queue into it: a moment, and as long as its CPU is taken away.
+const LOST: Duration = Duration::from_millis(50);
 const NO_CPU: u16 = u16::MAX;
 /// As many as the kernel gives a TAP.
 const QUEUES_MAX: u16 = 256;
@@ -246,8 +321,7 @@ mod tests {
         for queues in [1, 2, 3, 63, 64, 65, 256] {
             for cpus in [0, 1, 2, 255, CPUS_MAX] {
                 let steering = Steering::new(&vec![queues - 1; cpus], queues).unwrap();
-                steering.begin(queues - 1);
-                steering.end(queues - 1, true);
+                steering.departed(queues - 1, Taken { frames: 1, drained: true }, Instant::now());
                 assert_eq!(steering.sender_cpu(queues - 1), None, "{queues} queues, {cpus} CPUs");
             }
         }

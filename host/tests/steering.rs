@@ -8,7 +8,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use nix::sys::socket::{
 use nix::unistd::{Pid, Uid, setresuid};
 use packet::{Mac, VNET_HEADER_LEN};
 use podswitch_host::{
-    Address, Error, Family, LinkChange, Neighbor, Netlink, Steering, Sysctl, Tap, TapOptions, TemporaryNamespace,
+    Address, Error, Family, LinkChange, Neighbor, Netlink, Steering, Sysctl, Taken, Tap, TapOptions, TemporaryNamespace,
 };
 
 #[test]
@@ -67,7 +67,7 @@ fn one_queue_takes_all() {
 }
 
 #[test]
-fn a_flow_leaves_a_queue_only_when_two_later_turns_have_drained_it() {
+fn a_flow_leaves_a_queue_only_when_its_last_frame_has_departed() {
     let (pod, steering, [one, other]) = pod_of_two();
     let socket = pod.socket("10.9.0.1:0");
     let send = |cpu| {
@@ -75,44 +75,142 @@ fn a_flow_leaves_a_queue_only_when_two_later_turns_have_drained_it() {
         pod.arrived()
     };
     assert_eq!(send(one), [0]);
-    assert_eq!(send(other), [0], "nobody drained queue 0");
-    turn(&steering, 0, true);
-    assert_eq!(send(other), [0], "the turn may have begun before the frame entered");
-    for _ in 0..2 {
-        turn(&steering, 0, false);
-        turn(&steering, 1, true);
-    }
-    turn(&steering, 0, true);
-    assert_eq!(send(other), [0], "turns that left frames, and those of another queue, do not count");
-    drain(&steering, 0);
+    assert_eq!(send(other), [0], "it was read, but has not departed");
+    pod.depart(&steering, 1);
+    assert_eq!(send(other), [0], "what departs from another queue does not count");
+    steering.departed(0, Taken { frames: pod.taken(0), drained: false }, Instant::now());
+    assert_eq!(send(other), [0], "nobody knows whether there is more");
+    pod.depart(&steering, 0);
     assert_eq!(send(other), [1]);
-
-    // Sent within a turn, which may have looked for the last time before.
-    steering.begin(1);
-    assert_eq!(send(other), [1]);
-    steering.end(1, true);
-    turn(&steering, 1, true);
-    assert_eq!(send(one), [1], "one of the turns began before");
-    drain(&steering, 1);
+    assert_eq!(send(one), [1]);
+    pod.depart(&steering, 1);
     assert_eq!(send(one), [0]);
-    // Sent within a turn that left frames.
-    steering.begin(0);
-    assert_eq!(send(one), [0]);
-    steering.end(0, false);
-    drain(&steering, 0);
-    assert_eq!(send(other), [0], "noted as if the turn had been the next");
-    drain(&steering, 0);
-    assert_eq!(send(other), [1]);
 }
 
 #[test]
-fn an_end_without_a_beginning_says_nothing() {
+fn a_frame_of_another_flow_on_its_way_into_the_queue_holds_a_flow_there() {
+    let (pod, steering, [one, other]) = pod_of_two();
+    let [flow, delayed] = [(); 2].map(|()| pod.socket("10.9.0.1:0"));
+    pod.quieten(&steering);
+    on_cpu(one, || flow.send_to(b"hello", NEIGHBOR).unwrap());
+    on_cpu(one, || delayed.send_to(b"hello", NEIGHBOR).unwrap());
+    // The owner does not see the second frame yet: it was steered, and its CPU is stopped before it enters the queue.
+    pod.arrived();
+    steering.departed(0, Taken { frames: pod.taken(0) - 1, drained: true }, Instant::now());
+    for socket in [&flow, &delayed] {
+        on_cpu(other, || socket.send_to(b"hello", NEIGHBOR).unwrap());
+        assert_eq!(pod.arrived(), [0]);
+    }
+    steering.departed(0, Taken { frames: pod.taken(0) + 1, drained: true }, Instant::now());
+    for socket in [&flow, &delayed] {
+        on_cpu(other, || socket.send_to(b"hello", NEIGHBOR).unwrap());
+        assert_eq!(pod.arrived(), [1]);
+    }
+}
+
+#[test]
+fn frames_of_others_that_were_steered_later_hold_no_flow() {
+    let (pod, steering, [one, other]) = pod_of_two();
+    let [flow, busy] = [(); 2].map(|()| pod.socket("10.9.0.1:0"));
+    on_cpu(one, || flow.send_to(b"hello", NEIGHBOR).unwrap());
+    pod.arrived();
+    pod.depart(&steering, 0);
+    on_cpu(one, || busy.send_to(b"hello", NEIGHBOR).unwrap());
+    on_cpu(other, || flow.send_to(b"hello", NEIGHBOR).unwrap());
+    assert_eq!(pod.arrived(), [0, 1]);
+}
+
+#[test]
+fn frames_read_that_were_never_steered_stand_for_no_others() {
     let (pod, steering, [one, other]) = pod_of_two();
     let socket = pod.socket("10.9.0.1:0");
-    on_cpu(one, || socket.send_to(b"hello", NEIGHBOR).unwrap());
-    (0..3).for_each(|_| steering.end(0, true));
+    pod.quieten(&steering);
+    steering.departed(0, Taken { frames: 1, drained: true }, Instant::now());
+    on_cpu(one, || (0..2).for_each(|_| _ = socket.send_to(b"hello", NEIGHBOR).unwrap()));
+    // The second is still on its way.
+    steering.departed(0, Taken { frames: 1, drained: true }, Instant::now());
     on_cpu(other, || socket.send_to(b"hello", NEIGHBOR).unwrap());
-    assert_eq!(pod.arrived(), [0, 0]);
+    assert_eq!(pod.arrived(), [0; 3]);
+    steering.departed(0, Taken { frames: 2, drained: true }, Instant::now());
+    on_cpu(other, || socket.send_to(b"hello", NEIGHBOR).unwrap());
+    assert_eq!(pod.arrived(), [1]);
+}
+
+#[test]
+fn a_flow_that_was_silent_for_long_leaves_a_queue_that_goes_on_losing_frames() {
+    let (pod, steering, [one, other]) = pod_of_two();
+    let [silent, busy] = [(); 2].map(|()| pod.socket("10.9.0.1:0"));
+    pod.quieten(&steering);
+    let start = Instant::now();
+    let lose_one = |after| {
+        // Read and kept to itself, it is as if it were not there.
+        on_cpu(one, || busy.send_to(b"hello", NEIGHBOR).unwrap());
+        pod.arrived();
+        steering.departed(0, Taken { frames: 0, drained: true }, start + Duration::from_millis(after));
+    };
+    on_cpu(one, || silent.send_to(b"hello", NEIGHBOR).unwrap());
+    [0, 1, 50].into_iter().for_each(lose_one);
+    let send = |socket: &UdpSocket| {
+        on_cpu(other, || socket.send_to(b"hello", NEIGHBOR).unwrap());
+        pod.arrived()
+    };
+    assert_eq!(send(&silent), [0]);
+    // A look that ends one while, and those of the next.
+    [51, 52, 53, 102, 103].into_iter().for_each(lose_one);
+    assert_eq!(send(&silent), [1]);
+    assert_eq!(send(&busy), [0]);
+}
+
+#[test]
+fn frames_a_full_queue_dropped_hold_a_flow_until_they_are_known_to_be_lost() {
+    let (pod, steering, [one, other]) = pod_of_two();
+    let socket = pod.socket("10.9.0.1:0");
+    let mut netlink = Netlink::open_in(&pod.namespace).unwrap();
+    let link = netlink.link("eth0").unwrap().index;
+    pod.quieten(&steering);
+    netlink.change_link(link, &LinkChange { queue_length: Some(2), ..LinkChange::default() }).unwrap();
+    on_cpu(one, || (0..5).for_each(|_| _ = socket.send_to(b"hello", NEIGHBOR).unwrap()));
+    assert_eq!(pod.arrived(), [0, 0], "a queue for two holds two");
+
+    let start = Instant::now();
+    let millis = Duration::from_millis;
+    // The first reading of the clock is one from long before the look.
+    for after in [0, 5000, 5001, 5049].map(millis) {
+        steering.departed(0, Taken { frames: pod.taken(0), drained: true }, start + after);
+        on_cpu(other, || socket.send_to(b"hello", NEIGHBOR).unwrap());
+        assert_eq!(pod.arrived(), [0], "after {after:?}");
+    }
+    // A queue that was not read to its end tells of nothing missing.
+    steering.departed(0, Taken { frames: 0, drained: false }, start + millis(6000));
+    on_cpu(other, || socket.send_to(b"hello", NEIGHBOR).unwrap());
+    assert_eq!(pod.arrived(), [0]);
+    steering.departed(0, Taken { frames: pod.taken(0), drained: true }, start + millis(5050));
+    on_cpu(other, || socket.send_to(b"hello", NEIGHBOR).unwrap());
+    assert_eq!(pod.arrived(), [1]);
+}
+
+#[test]
+fn frames_that_come_late_are_not_lost() {
+    let (pod, steering, [one, other]) = pod_of_two();
+    let socket = pod.socket("10.9.0.1:0");
+    pod.quieten(&steering);
+    let start = Instant::now();
+    let look = |seconds, frames| {
+        steering.departed(0, Taken { frames, drained: true }, start + Duration::from_secs(seconds));
+    };
+    on_cpu(one, || (0..2).for_each(|_| _ = socket.send_to(b"hello", NEIGHBOR).unwrap()));
+    look(0, 0);
+    look(1, 1);
+    // The second came before the time was over, so only the fewest, none, are written off.
+    look(1, 1);
+    on_cpu(one, || socket.send_to(b"hello", NEIGHBOR).unwrap());
+    look(9, 0);
+    look(10, 0);
+    on_cpu(other, || socket.send_to(b"hello", NEIGHBOR).unwrap());
+    assert_eq!(pod.arrived(), [0; 4], "the time begins anew");
+    look(10, 2);
+    on_cpu(other, || socket.send_to(b"hello", NEIGHBOR).unwrap());
+    assert_eq!(pod.arrived(), [1]);
 }
 
 /// What a bridge floods are copies, and copies have no socket.
@@ -127,10 +225,10 @@ fn frames_without_a_socket_stay_with_their_kind() {
             arrived.map(|(queue, _)| queue).collect::<Vec<_>>()
         };
         // Whatever shared its entry before is drained.
-        (0..2).for_each(|queue| drain(&steering, queue));
+        pod.depart_all(&steering);
         assert_eq!(pass(one, &first), [0], "{name}");
         assert_eq!(pass(other, &second), [0], "{name}");
-        drain(&steering, 0);
+        pod.depart(&steering, 0);
         assert_eq!(pass(other, &second), [1], "{name}");
     }
 }
@@ -172,13 +270,13 @@ fn sockets_of_every_kind_keep_their_queue_until_it_is_drained() {
         ("connected", &|| connected.send(b"hello").unwrap()),
     ];
     for (name, send) in senders {
-        (0..2).for_each(|queue| drain(&steering, queue));
+        pod.depart_all(&steering);
         let mut queues = Vec::new();
         for cpu in [one, other] {
             on_cpu(cpu, send);
             queues.extend(pod.arrived());
         }
-        drain(&steering, 0);
+        pod.depart(&steering, 0);
         on_cpu(other, send);
         queues.extend(pod.arrived());
         assert_eq!(queues, [0, 0, 1], "{name}");
@@ -210,20 +308,21 @@ fn a_device_taken_over_elsewhere_with_other_queues_is_steered_by_what_its_new_ho
 
     for (queues, own) in [(4, [3, 2]), (1, [0, 0]), (3, [2, 0])] {
         // The former holder ends first.
-        pod =
-            Pod { namespace: pod.close(), tap: home.run(|| Tap::open(&TapOptions::new("stand-in"))).unwrap().unwrap() };
-        pod.tap = pod.namespace.run(|| Tap::open(&options("eth0", queues))).unwrap().unwrap();
+        let namespace = pod.close();
+        let tap = namespace.run(|| Tap::open(&options("eth0", queues))).unwrap().unwrap();
+        pod = Pod::of(namespace, tap);
         assert_eq!(pod.tap.queues().len(), usize::from(queues));
         let steering = Steering::new(&table(&[(one, own[0]), (other, own[1])]), queues).unwrap();
         steering.attach(&pod.tap).unwrap();
         pod.await_carrier();
         pod.frames();
+        pod.depart_all(&steering);
         // What the flow had left in a queue of the former holder is lost, and keeps it nowhere.
         for (cpu, queue) in [(other, own[1]), (one, own[1])] {
             on_cpu(cpu, || socket.send_to(b"hello", NEIGHBOR).unwrap());
             assert_eq!(pod.arrived(), [queue], "{queues} queues");
         }
-        drain(&steering, own[1]);
+        pod.depart(&steering, own[1]);
         on_cpu(one, || socket.send_to(b"hello", NEIGHBOR).unwrap());
         assert_eq!(pod.arrived(), [own[0]], "{queues} queues");
     }
@@ -232,36 +331,66 @@ fn a_device_taken_over_elsewhere_with_other_queues_is_steered_by_what_its_new_ho
 
 #[test]
 fn a_sender_that_moves_a_thousand_times_a_second_stays_in_order() {
-    stay_in_order(1);
+    let received = stay_in_order(&Senders { threads: 1, sockets: 1, on_the_way_max: 100 }, &pod_of_two());
+    assert!(received.iter().all(|count| *count > 1000), "one queue was hardly used: {received:?}");
 }
 
 #[test]
 fn each_of_several_senders_on_one_socket_stays_in_order() {
-    stay_in_order(2);
+    let received = stay_in_order(&Senders { threads: 3, sockets: 1, on_the_way_max: 100 }, &pod_of_two());
+    assert!(received.iter().all(|count| *count > 1000), "one queue was hardly used: {received:?}");
 }
 
-/// So many threads send numbered datagrams by one socket, moving all the time, while two others read them.
-fn stay_in_order(senders: u64) {
-    let (pod, steering, cpus) = pod_of_two();
-    let socket = pod.socket("10.9.0.1:0");
+#[test]
+fn flows_that_move_past_each_other_stay_in_order() {
+    let received = stay_in_order(&Senders { threads: 3, sockets: 3, on_the_way_max: 100 }, &pod_of_two());
+    assert!(received.iter().all(|count| *count > 1000), "one queue was hardly used: {received:?}");
+}
+
+#[test]
+fn flows_that_lose_frames_stay_in_order() {
+    let rig = pod_of_two();
+    let mut netlink = Netlink::open_in(&rig.0.namespace).unwrap();
+    let link = netlink.link("eth0").unwrap().index;
+    netlink.change_link(link, &LinkChange { queue_length: Some(8), ..LinkChange::default() }).unwrap();
+    let received = stay_in_order(&Senders { threads: 2, sockets: 2, on_the_way_max: u64::MAX }, &rig);
+    assert!(received.iter().sum::<u64>() < NUMBERS, "none was lost: {received:?}");
+}
+
+/// Threads that send numbered datagrams by their sockets, moving all the time.
+struct Senders {
+    threads: u64,
+    sockets: usize,
+    /// How many of its datagrams a thread lets be on the way.
+    on_the_way_max: u64,
+}
+
+/// Has two others read what they send; how many each read.
+fn stay_in_order(senders: &Senders, (pod, steering, cpus): &(Pod, Steering, [u16; 2])) -> [u64; 2] {
+    let sockets: Vec<UdpSocket> = (0..senders.sockets).map(|_| pod.socket("10.9.0.1:0")).collect();
     let (done, late) = (AtomicBool::new(false), AtomicU64::new(0));
-    let latest: Vec<AtomicU64> = (0..senders).map(|_| AtomicU64::new(0)).collect();
-    let received: Vec<u64> = thread::scope(|scope| {
+    let latest: Vec<AtomicU64> = (0..senders.threads).map(|_| AtomicU64::new(0)).collect();
+    let received = thread::scope(|scope| {
         let readers = [0, 1].map(|queue| {
-            let (done, reader) = (&done, Reader { steering: &steering, tap: &pod.tap, latest: &latest, late: &late });
+            let (done, reader) = (&done, Reader { steering, tap: &pod.tap, latest: &latest, late: &late });
             scope.spawn(move || reader.run(queue, done))
         });
-        let senders = (0..senders).map(|sender| {
-            let socket = &socket;
-            let numbers = (1..=300_000 / senders).map(move |number| number * senders + sender);
-            scope.spawn(move || send_while_moving(socket, numbers, cpus))
+        let threads = (0..senders.threads).zip(sockets.iter().cycle()).map(|(thread, socket)| {
+            let latest = &latest[thread as usize];
+            let numbers = (1..=NUMBERS / senders.threads).map(move |number| {
+                while number.saturating_sub(latest.load(Ordering::Relaxed) / senders.threads) > senders.on_the_way_max {
+                    thread::yield_now();
+                }
+                number * senders.threads + thread
+            });
+            scope.spawn(move || send_while_moving(socket, numbers, *cpus))
         });
-        senders.collect::<Vec<_>>().into_iter().for_each(|sender| sender.join().unwrap());
+        threads.collect::<Vec<_>>().into_iter().for_each(|sender| sender.join().unwrap());
         done.store(true, Ordering::Release);
-        readers.map(|reader| reader.join().unwrap()).into()
+        readers.map(|reader| reader.join().unwrap())
     });
-    assert!(received.iter().all(|count| *count > 1000), "one queue was hardly used: {received:?}");
     assert_eq!(late.into_inner(), 0, "late of {received:?}");
+    received
 }
 
 #[test]
@@ -300,10 +429,9 @@ impl Reader<'_> {
         let (file, mut bytes, mut received) = (&self.tap.queues()[usize::from(queue)], [0; 2048], 0);
         loop {
             let is_last = done.load(Ordering::Acquire);
-            self.steering.begin(queue);
             let mut numbers = (0..64).map_while(|_| read_number(file, &mut bytes));
             let count = numbers.by_ref().inspect(|number| self.deliver(*number)).count();
-            self.steering.end(queue, count < 64);
+            self.steering.departed(queue, Taken { frames: count as u32, drained: count < 64 }, Instant::now());
             received += count as u64;
             if count == 0 {
                 if is_last {
@@ -351,6 +479,8 @@ fn send_while_moving(socket: &UdpSocket, numbers: impl Iterator<Item = u64>, cpu
 struct Pod {
     namespace: TemporaryNamespace,
     tap: Tap,
+    /// By queue, frames read that are not said to have departed.
+    taken: Vec<AtomicU32>,
 }
 
 impl Pod {
@@ -374,9 +504,14 @@ impl Pod {
             netlink.add_neighbor(&Neighbor { link, address: neighbor.parse().unwrap(), mac: FAR }).unwrap();
         }
         netlink.change_link(link, &LinkChange { up: Some(true), ..LinkChange::default() }).unwrap();
-        let pod = Pod { namespace, tap };
+        let pod = Pod::of(namespace, tap);
         pod.await_carrier();
         pod
+    }
+
+    fn of(namespace: TemporaryNamespace, tap: Tap) -> Self {
+        let taken = tap.queues().iter().map(|_| AtomicU32::new(0)).collect();
+        Pod { namespace, tap, taken }
     }
 
     fn close(self) -> TemporaryNamespace {
@@ -387,18 +522,19 @@ impl Pod {
         let mut netlink = Netlink::open_in(&self.namespace).unwrap();
         let start = Instant::now();
         while !netlink.link("eth0").unwrap().carrier {
-            assert!(start.elapsed() < Duration::from_secs(10), "no carrier");
+            assert!(start.elapsed() < PATIENCE, "no carrier");
             thread::sleep(Duration::from_millis(1));
         }
     }
 
     /// Once the address is in use: the kernel may still be about to make a new IPv6 one so.
     fn socket(&self, address: &str) -> UdpSocket {
-        let (address, start): (SocketAddr, _) = (address.parse().unwrap(), Instant::now());
+        let address: SocketAddr = address.parse().unwrap();
+        let start = Instant::now();
         loop {
             match self.namespace.run(|| UdpSocket::bind(address)).unwrap() {
-                Err(error) if error.kind() == ErrorKind::AddrNotAvailable => {
-                    assert!(start.elapsed() < Duration::from_secs(10), "{address} is not in use");
+                // The kernel makes an IPv6 address usable a moment after it has taken it.
+                Err(error) if error.kind() == ErrorKind::AddrNotAvailable && start.elapsed() < PATIENCE => {
                     thread::sleep(Duration::from_millis(1));
                 }
                 bound => return bound.unwrap(),
@@ -436,9 +572,32 @@ impl Pod {
             let mut bytes = [0; 2048];
             while let Ok(length) = file.read(&mut bytes) {
                 frames.push((queue, bytes[VNET_HEADER_LEN..length].to_vec()));
+                self.taken[usize::from(queue)].fetch_add(1, Ordering::Relaxed);
             }
         }
         frames
+    }
+
+    /// How many frames of this queue were read since it was last asked.
+    fn taken(&self, queue: u16) -> u32 {
+        self.taken[usize::from(queue)].swap(0, Ordering::Relaxed)
+    }
+
+    /// All that was read of this queue departs, and nothing is left there.
+    fn depart(&self, steering: &Steering, queue: u16) {
+        steering.departed(queue, Taken { frames: self.taken(queue), drained: true }, Instant::now());
+    }
+
+    fn depart_all(&self, steering: &Steering) {
+        (0..).zip(self.tap.queues()).for_each(|(queue, _)| self.depart(steering, queue));
+    }
+
+    /// From now on the kernel sends nothing of its own, and nothing is left of what it sent.
+    fn quieten(&self, steering: &Steering) {
+        let disable = Sysctl::interface(Family::V6, "eth0", "disable_ipv6").unwrap();
+        self.namespace.run(|| disable.write(1)).unwrap().unwrap();
+        self.frames();
+        self.depart_all(steering);
     }
 
     /// The queues by which frames to the neighbour came that lie there.
@@ -454,15 +613,6 @@ fn pod_of_two() -> (Pod, Steering, [u16; 2]) {
     let steering = Steering::new(&table(&[(cpus[0], 0), (cpus[1], 1)]), 2).unwrap();
     steering.attach(&pod.tap).unwrap();
     (pod, steering, cpus)
-}
-
-fn turn(steering: &Steering, queue: u16, drained: bool) {
-    steering.begin(queue);
-    steering.end(queue, drained);
-}
-
-fn drain(steering: &Steering, queue: u16) {
-    (0..2).for_each(|_| turn(steering, queue, true));
 }
 
 /// Pairs of frames that are of one kind for the program.
@@ -564,6 +714,9 @@ fn namespace() -> TemporaryNamespace {
     TemporaryNamespace::new("host-steer").unwrap_or_else(|error| panic!("this test needs root: {error}"))
 }
 
+/// Datagrams that all threads send together, a multiple of their number.
+const NUMBERS: u64 = 300_000;
+const PATIENCE: Duration = Duration::from_secs(10);
 const NOBODY: Uid = Uid::from_raw(65_534);
 const ATTEMPT: &str = "PODSWITCH_TEST_STEER";
 const NEIGHBOR: &str = "10.9.0.2:9";

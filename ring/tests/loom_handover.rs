@@ -17,8 +17,8 @@
 //! who has said that he sleeps; in the latter case both fences are needed, and who wants to sleep must look at the inbox
 //! once more after saying so.
 //!
-//! **A flow** may change queue when a turn has begun behind the enqueuing of its last frame, and has ended. The sender
-//! knows only when it chose the queue, which is a step before: see [`Steering`].
+//! **A flow** may change queue when its last frame has departed from the old one. The sender knows only the ticket it drew
+//! before it enqueued that frame: see [`Steering`].
 #![cfg(loom)]
 
 use std::collections::VecDeque;
@@ -27,7 +27,7 @@ use loom::{
     cell::UnsafeCell,
     sync::{
         Arc, Mutex, Notify,
-        atomic::{AtomicBool, Ordering, fence},
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
     },
     thread,
 };
@@ -272,94 +272,128 @@ impl Queue {
 
 #[test]
 fn a_flow_that_changes_queue_is_not_overtaken() {
-    assert!(!is_ever_overtaken(2));
+    assert!(!is_ever_overtaken(Departed::AllSteered, 1));
 }
 
 #[test]
-fn one_turn_behind_the_choice_of_a_queue_may_be_one_too_few() {
-    assert!(is_ever_overtaken(1));
+fn a_flow_of_two_senders_that_changes_queue_is_not_overtaken() {
+    assert!(!is_ever_overtaken(Departed::AllSteered, 0));
 }
 
-fn is_ever_overtaken(behind: usize) -> bool {
+#[test]
+fn as_many_as_the_ticket_says_may_be_others() {
+    assert!(is_ever_overtaken(Departed::AsMany, 1));
+}
+
+fn is_ever_overtaken(departed: Departed, other: usize) -> bool {
     let ever = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    model(3, {
+    model(2, {
         let ever = std::sync::Arc::clone(&ever);
         move || {
-            ever.fetch_or(flow_changes_queue(behind), Ordering::Relaxed);
+            ever.fetch_or(flow_changes_queue(departed, other), Ordering::Relaxed);
         }
     });
     ever.load(Ordering::Relaxed)
 }
 
-/// The first frame of a flow is sent on CPU 0, the second on CPU 1; true when that one departs before.
-fn flow_changes_queue(behind: usize) -> bool {
-    let steering = Arc::new(Steering { behind, ..Steering::default() });
-    let workers = [(0, 3), (1, 1)].map(|(queue, turns)| {
+/// One sender sends frame 0 on CPU 0, and then frame 1 on CPU 1, both of flow 0; another frame 2 of flow `other` on CPU 0.
+/// True when frame 1 departs before frame 0.
+fn flow_changes_queue(departed: Departed, other: usize) -> bool {
+    let steering = Arc::new(Steering::default());
+    let workers = [(0, 2), (1, 1)].map(|(queue, turns)| {
         let steering = Arc::clone(&steering);
-        thread::spawn(move || (0..turns).for_each(|_| steering.turn(queue)))
+        thread::spawn(move || steering.serve(queue, turns, departed))
     });
-    let first = steering.choose(0, None);
-    steering.enqueue(first.0, 0);
-    let second = steering.choose(1, Some(first));
-    steering.enqueue(second.0, 1);
+    let sender = thread::spawn({
+        let steering = Arc::clone(&steering);
+        move || steering.send(other, 0, 2)
+    });
+    steering.send(0, 0, 0);
+    steering.send(0, 1, 1);
+    sender.join().unwrap();
     workers.into_iter().for_each(|worker| worker.join().unwrap());
     let departed = steering.departed.lock().unwrap();
-    departed.first() == Some(&1)
+    let place = |frame| departed.iter().position(|&other| other == frame).unwrap_or(usize::MAX);
+    place(1) < place(0)
 }
 
-/// One flow, two queues, each with a worker, and a sender that moves between CPUs.
+/// Two flows, two queues, each with a worker, and senders that move between CPUs.
 ///
-/// A queue's **generation** is odd during a turn that reads it to its end and writes everything out, else even. The sender
-/// chooses a queue by it and enqueues a moment later. A frame chosen at generation `e` is surely out when `behind` whole
-/// turns have begun behind `e` and ended: the generation is `(e + 1 + 2 * behind) & !1`, or higher. The first such turn may
-/// have looked at the queue before the frame was there, so one is too few. Two are enough if no whole turn falls between
-/// choosing and enqueuing. The kernel does both without being preempted, in a microsecond or so; empty turns are shorter,
-/// so a worker must not count each of them.
+/// A sender draws a ticket of the queue it chooses and enqueues later, after any delay. A flow's **entry** holds its queue and
+/// the last ticket drawn for it. Another queue may be chosen when all tickets up to that one have departed.
 #[derive(Default)]
 struct Steering {
-    behind: usize,
-    queues: [Queue; 2],
-    /// A lock, so that the assumption can be stated; what the sender reads may be old in no other way than it has to be.
-    kernel: Mutex<Kernel>,
+    entries: [AtomicU64; 2],
+    lines: [Line; 2],
     departed: Mutex<Vec<usize>>,
 }
 
 #[derive(Default)]
-struct Kernel {
-    generations: [usize; 2],
-    /// Counts up when the sender has chosen and when it has enqueued: odd in between.
-    step: usize,
+struct Line {
+    steered: AtomicU64,
+    departed: AtomicU64,
+    queue: Queue,
+}
+
+/// Which tickets a worker says have departed.
+#[derive(Clone, Copy)]
+enum Departed {
+    /// All that were drawn, when as many frames have departed; else none.
+    AllSteered,
+    /// As many as frames have departed: wrong where frames are enqueued in another order than tickets were drawn.
+    AsMany,
 }
 
 impl Steering {
-    /// The queue of the next frame sent on `cpu`, and that queue's generation.
-    fn choose(&self, cpu: usize, last: Option<(usize, usize)>) -> (usize, usize) {
-        let mut kernel = self.kernel.lock().unwrap();
-        kernel.step += 1;
-        let is_out = |(queue, then): (usize, usize)| kernel.generations[queue] >= (then + 1 + 2 * self.behind) & !1;
-        let queue = last.filter(|&last| !is_out(last)).map_or(cpu, |(queue, _)| queue);
-        (queue, kernel.generations[queue])
+    fn send(&self, flow: usize, cpu: usize, frame: usize) {
+        let queue = self.choose(flow, cpu);
+        self.lines[queue].queue.push(frame);
     }
 
-    fn enqueue(&self, queue: usize, frame: usize) {
-        self.queues[queue].push(frame);
-        self.kernel.lock().unwrap().step += 1;
-    }
-
-    /// The worker's turn; one that falls between choosing and enqueuing is not counted.
-    fn turn(&self, queue: usize) {
-        let begun = {
-            let mut kernel = self.kernel.lock().unwrap();
-            kernel.generations[queue] += 1;
-            kernel.step
-        };
-        while let Some(frame) = self.queues[queue].pop() {
-            self.departed.lock().unwrap().push(frame);
+    /// The queue of the next frame that is sent on `cpu`.
+    fn choose(&self, flow: usize, cpu: usize) -> usize {
+        let entry = &self.entries[flow];
+        let mut found = entry.load(Ordering::Acquire);
+        loop {
+            let last = queue_of(found);
+            let has_departed = self.lines[last].departed.load(Ordering::Acquire) >= found >> 1;
+            let queue = if has_departed { cpu } else { last };
+            let ticket = self.lines[queue].steered.fetch_add(1, Ordering::AcqRel) + 1;
+            let mine = ticket << 1 | queue as u64;
+            loop {
+                match entry.compare_exchange(found, mine, Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => return queue,
+                    Err(changed) => found = changed,
+                }
+                if queue_of(found) != queue {
+                    break;
+                }
+                if found > mine {
+                    return queue;
+                }
+            }
         }
-        let mut kernel = self.kernel.lock().unwrap();
-        let within = begun % 2 == 1 && kernel.step == begun;
-        kernel.generations[queue] = if within { kernel.generations[queue] - 1 } else { kernel.generations[queue] + 1 };
     }
+
+    /// So many turns, each of which reads the queue to its end.
+    fn serve(&self, queue: usize, turns: usize, departed: Departed) {
+        let (line, mut gone) = (&self.lines[queue], 0);
+        for _ in 0..turns {
+            while let Some(frame) = line.queue.pop() {
+                self.departed.lock().unwrap().push(frame);
+                gone += 1;
+            }
+            let said = match departed {
+                Departed::AllSteered if line.steered.load(Ordering::Acquire) != gone => continue,
+                _ => gone,
+            };
+            line.departed.store(said, Ordering::Release);
+        }
+    }
+}
+
+fn queue_of(entry: u64) -> usize {
+    (entry & 1) as usize
 }
 
 const FRAMES: usize = 2;

@@ -23,8 +23,9 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use host::Taken;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
 use packet::Burst;
@@ -45,8 +46,8 @@ pub struct Bank {
     active: VecDeque<u16>,
     /// By port number.
     attention: Vec<Attention>,
-    /// Of this turn: port, and whether its queue counts as emptied.
-    served: Vec<(u16, bool)>,
+    /// What was taken from each port in this turn.
+    taken: Vec<(u16, Taken)>,
     /// Nothing was left in any queue in the last turn, and epoll tells of all that comes.
     emptied: bool,
     /// All that came last was sent on the home CPU.
@@ -78,7 +79,7 @@ impl Bank {
             poll: Poll::new()?,
             active: VecDeque::with_capacity(PORTS_MAX),
             attention: vec![Attention::default(); PORTS_MAX],
-            served: Vec::with_capacity(PORTS_MAX),
+            taken: Vec::with_capacity(PORTS_MAX),
             emptied: false,
             sent_at_home: false,
             cpu,
@@ -101,15 +102,15 @@ impl Bank {
         self.active.len()
     }
 
-    /// True when all that came last was sent on the CPU of the home worker, which must sleep for more to come.
+    /// True when all that came last was sent on the CPU of the home worker, which must sleep for more to come; who sends on
+    /// another CPU goes on sending while it polls, and is spared a wake-up by it.
     pub fn was_sent_at_home(&self) -> bool {
         self.sent_at_home
     }
 
-    /// True when the last turn left nothing to do but to wait for an event. Frames sent on another CPU are of flows that wait
-    /// for empty turns to come over to it, so these are made.
-    pub fn is_settled(&self) -> bool {
-        self.emptied && self.sent_at_home
+    /// True when the last turn left nothing to do but to wait for an event.
+    pub fn is_emptied(&self) -> bool {
+        self.emptied
     }
 
     /// Makes a port active, as its event would; for ports without a descriptor.
@@ -134,14 +135,11 @@ impl Bank {
             };
             let before = burst.len;
             let frames = frames_max.min(burst.room().saturating_sub(ROOM_FOR_ANSWERS));
-            port.begin(self.home);
             let received = port.receive(self.home, burst, (world, lane), Budget { frames, ..PORT_BUDGET });
             let found = burst.len > before;
-            // Of turns that find nothing few count: many fit into the moment between a sender's choice of a queue and its
-            // frame's entry.
-            let counts = found || attention.empty.is_multiple_of(EMPTY_TURNS_MAX / 2);
-            self.served.push((number, counts && received == Received::Drained));
-            self.emptied &= received == Received::Drained;
+            let taken = Taken { frames: (burst.len - before) as u32, drained: received == Received::Drained };
+            self.taken.push((number, taken));
+            self.emptied &= taken.drained;
             if !found && received == Received::More {
                 // The turn was full before it came to this port: frames may wait, and no event would tell of them.
                 unread.get_or_insert(kept);
@@ -166,11 +164,11 @@ impl Bank {
         self.unlooked += WORK_PER_TURN + work(burst, first);
     }
 
-    /// After all that was received has departed.
-    pub fn departed(&mut self, world: &World) {
-        for (number, drained) in self.served.drain(..) {
+    /// After all that was received has departed; `now` as the clock was last read.
+    pub fn departed(&mut self, world: &World, now: Instant) {
+        for (number, taken) in self.taken.drain(..) {
             if let Some(port) = world.port(number) {
-                port.end(self.home, drained);
+                port.departed(self.home, taken, now);
             }
         }
     }

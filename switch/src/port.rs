@@ -20,10 +20,11 @@ use std::iter;
 use std::net::IpAddr;
 use std::ops::AddAssign;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Instant;
 
 use crossbeam::utils::CachePadded;
 pub use host::Abilities;
-use host::{Steering, Tap};
+use host::{Steering, Taken, Tap};
 use packet::{Burst, Mac, Punt, Reason};
 use ring::Counters;
 
@@ -304,19 +305,11 @@ impl Port {
         received
     }
 
-    /// Before a queue is read in a turn.
+    /// After the turn, when all that was taken from a queue has departed; `now` as the clock was last read.
     #[inline]
-    pub fn begin(&self, queue: u16) {
+    pub fn departed(&self, queue: u16, taken: Taken, now: Instant) {
         if let Some(steering) = &self.steering {
-            steering.begin(queue);
-        }
-    }
-
-    /// After the turn, when all that was read has departed; `drained` if nothing was left in the queue.
-    #[inline]
-    pub fn end(&self, queue: u16, drained: bool) {
-        if let Some(steering) = &self.steering {
-            steering.end(queue, drained);
+            steering.departed(queue, taken, now);
         }
     }
 

@@ -170,7 +170,7 @@ impl Worker {
                 idle_since = None;
                 self.place();
             }
-            if (!carried || self.is_settled()) && self.may_sleep(&mut idle_since) {
+            if (!carried || self.is_emptied()) && self.may_sleep(&mut idle_since) {
                 self.sleep(&mut events)?;
                 idle_since = None;
             }
@@ -201,7 +201,7 @@ impl Worker {
             self.urgency.rest();
         }
         for bank in &mut self.banks {
-            bank.departed(world);
+            bank.departed(world, self.now);
         }
         self.tallies.add(Tally::Ended, 1);
         if carries {
@@ -334,8 +334,8 @@ impl Worker {
     }
 
     /// True when another turn would most likely find nothing.
-    fn is_settled(&self) -> bool {
-        matches!(&self.banks[..], [own] if own.home == self.lane.number && own.is_settled())
+    fn is_emptied(&self) -> bool {
+        matches!(&self.banks[..], [own] if own.home == self.lane.number && own.is_emptied())
     }
 
     fn may_sleep(&self, idle_since: &mut Option<Instant>) -> bool {

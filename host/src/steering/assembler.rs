@@ -53,7 +53,6 @@ pub(super) enum Operand {
 pub(super) enum Operation {
     Set = 0xb0,
     Add = 0x00,
-    Subtract = 0x10,
     Multiply = 0x20,
     And = 0x50,
     ShiftLeft = 0x60,
@@ -149,6 +148,12 @@ impl Assembler {
         self.push(CLASS_STX | MODE_ATOMIC | Width::Eight as u8, (to, from), offset, COMPARE_EXCHANGE);
     }
 
+    /// Adds `from` to what stands at `to + offset`, and sets `from` to what stood there: eight bytes, and a barrier for all
+    /// memory.
+    pub(super) fn fetch_add(&mut self, (to, offset): (Register, i16), from: Register) {
+        self.push(CLASS_STX | MODE_ATOMIC | Width::Eight as u8, (to, from), offset, FETCH_ADD);
+    }
+
     /// `to` points at the first byte of the value of an array map of one value.
     pub(super) fn map_value(&mut self, to: Register, map: BorrowedFd<'_>) {
         let wide = CLASS_LD | MODE_IMMEDIATE | Width::Eight as u8;
@@ -219,8 +224,9 @@ const OPERATION_CALL: u8 = 0x80;
 const OPERATION_EXIT: u8 = 0x90;
 /// Source nibble of a 64-bit immediate that is the address of a map's value.
 const PSEUDO_MAP_VALUE: u8 = 2;
-/// Immediate of the atomic compare and exchange.
+/// Immediates of the atomic operations.
 const COMPARE_EXCHANGE: i32 = 0xf1;
+const FETCH_ADD: i32 = 0x01;
 
 #[cfg(test)]
 mod tests {
@@ -235,6 +241,7 @@ mod tests {
         code.compute(R7, Operation::And, -2);
         code.load(Width::Two, R1, (R7, 8));
         code.compare_exchange((R7, 16), R1);
+        code.fetch_add((R7, 24), R1);
         code.call(Helper::GetSocketCookie);
         code.exit();
         let bytes = |instruction: &Instruction| {
@@ -246,6 +253,7 @@ mod tests {
             (0x57, 0x07, 0, -2),
             (0x69, 0x71, 8, 0),
             (0xdb, 0x17, 16, 0xf1),
+            (0xdb, 0x17, 24, 0x01),
             (0x85, 0, 0, 46),
             (0x95, 0, 0, 0),
         ];

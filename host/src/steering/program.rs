@@ -4,25 +4,25 @@
 //!
 //! ```text
 //!   R6  the frame, then the CPU           R8  the map's value, which begins with the lines
-//!   R7  the flow, then its entry          R9  the line of the CPU's own queue, then of the chosen one
+//!   R7  the flow, then its entry          R9  the line of the CPU's own queue, then of the chosen one: its offset
 //! ```
 //!
-//! A frame whose socket is known and whose entry is up to date takes 21 instructions and two calls. Headers are copied
+//! A frame whose socket is known and whose flow is at home takes 35 instructions and two calls. Headers are copied
 //! out, for a copy from beyond the frame's end fails, where a load would end the program.
 
 use std::os::fd::BorrowedFd;
 
-use super::assembler::Operation::{Add, And, Multiply, Remainder, Set, ShiftLeft, ShiftRight, Subtract, Xor};
+use super::assembler::Operation::{Add, And, Multiply, Remainder, Set, ShiftLeft, ShiftRight, Xor};
 use super::assembler::Register::{Frame, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9};
 use super::assembler::Test::{AnyBit, AtLeast, Below, Equal, NotEqual};
 use super::assembler::Width::{Eight, Four, One, Two};
 use super::assembler::{Assembler, Helper, Instruction, Label, Operand, Register};
-use super::{EMPTIED, ENTRIES, LINE_BYTES, Layout, QUEUE, SENDER_CPU, STAMP, TURN};
+use super::{DEPARTED, ENTRIES, LINE_BYTES, Layout, QUEUE, SENDER_CPU, STEERED};
 
 /// The program for a map of this layout.
 pub(super) fn program(map: BorrowedFd<'_>, layout: &Layout) -> Vec<Instruction> {
     let mut code = Assembler::default();
-    let [headers, flow, beyond, own, outdated, chosen, end] = code.labels();
+    let [headers, flow, beyond, own, end] = code.labels();
     code.compute(R6, Set, R1);
     code.call(Helper::GetSocketCookie);
     code.compute(R7, Set, R0);
@@ -42,12 +42,7 @@ pub(super) fn program(map: BorrowedFd<'_>, layout: &Layout) -> Vec<Instruction> 
 
     code.place(own);
     code.compute(R9, And, (layout.lines as i32 - 1) * LINE_BYTES as i32);
-    code.compute(R9, Add, R8);
-    code.load(Eight, R0, (R7, layout.entries()));
-    code.load(Eight, R2, (R9, STAMP));
-    code.jump_if(R0, NotEqual, R2, outdated);
-
-    code.place(chosen);
+    move_or_stay(&mut code, layout);
     code.load(Two, R1, (R9, SENDER_CPU));
     code.jump_if(R1, Equal, R6, end);
     code.store(Two, (R9, SENDER_CPU), R6);
@@ -57,48 +52,64 @@ pub(super) fn program(map: BorrowedFd<'_>, layout: &Layout) -> Vec<Instruction> 
 
     code.place(beyond);
     code.compute(R0, Remainder, i32::from(layout.queues));
-    code.compute(R0, ShiftLeft, LINE_BYTES.ilog2() as i32);
+    code.compute(R0, ShiftLeft, LINE_SHIFT);
     code.compute(R9, Set, R0);
     code.jump(own);
 
-    code.place(outdated);
-    move_or_stay(&mut code, layout, chosen);
     code.place(headers);
     flow_by_headers(&mut code, flow);
     code.finish()
 }
 
-/// The rule itself, when the entry (R0) is not what this queue would store: R9 becomes the line of the queue to take, and
-/// the entry its stamp.
-fn move_or_stay(code: &mut Assembler, layout: &Layout, chosen: Label) {
-    let [again, stay, decided] = code.labels();
-    code.compute(R5, Set, ATTEMPTS + 1);
+/// The rule itself: R9 becomes the line of the queue to take, and the entry names that queue and a ticket drawn there.
+fn move_or_stay(code: &mut Assembler, layout: &Layout) {
+    let [again, stay, exchange, taken] = code.labels();
+    let entry = (R7, layout.entries());
+    code.compute(R5, Set, ATTEMPTS);
+    code.load(Eight, R0, entry);
 
+    // R0: the entry as it is. R3: the line of its queue, then of the one to take.
     code.place(again);
     code.compute(R3, Set, R0);
     code.compute(R3, And, layout.lines as i32 - 1);
-    code.compute(R3, ShiftLeft, LINE_BYTES.ilog2() as i32);
-    code.compute(R3, Add, R8);
-    code.compute(R5, Subtract, 1);
-    // Others decided for this flow again and again meanwhile: do as the last.
-    code.jump_if(R5, Equal, 0, decided);
-    code.load(Eight, R2, (R3, STAMP));
-    code.compute(R4, Set, R0);
-    code.compute(R4, Add, (EMPTIED * TURN) as i32);
-    code.compute(R4, And, !(TURN as i32));
-    code.jump_if(R2, Below, R4, stay);
-    code.compute(R3, Set, R9);
-    code.load(Eight, R2, (R3, STAMP));
-
-    code.place(stay);
-    code.jump_if(R2, Equal, R0, decided);
+    code.compute(R3, ShiftLeft, LINE_SHIFT);
+    code.jump_if(R3, Equal, R9, stay);
+    code.compute(R4, Set, R3);
+    code.compute(R4, Add, R8);
+    code.load(Eight, R2, (R4, DEPARTED));
     code.compute(R1, Set, R0);
-    code.compare_exchange((R7, layout.entries()), R2);
-    code.jump_if(R0, NotEqual, R1, again);
+    code.compute(R1, ShiftRight, QUEUE_BITS);
+    code.jump_if(R2, Below, R1, stay);
+    code.compute(R3, Set, R9);
 
-    code.place(decided);
+    // R2: the entry as it shall be.
+    code.place(stay);
+    code.compute(R4, Set, R3);
+    code.compute(R4, Add, R8);
+    code.compute(R2, Set, 1);
+    code.fetch_add((R4, STEERED), R2);
+    code.compute(R2, Add, 1);
+    code.compute(R2, ShiftLeft, QUEUE_BITS);
+    code.load(Two, R1, (R4, QUEUE));
+    code.compute(R2, Xor, R1);
+
+    code.place(exchange);
+    code.compute(R1, Set, R0);
+    code.compare_exchange(entry, R2);
+    code.jump_if(R0, Equal, R1, taken);
+    code.compute(R5, Add, -1);
+    code.jump_if(R5, Equal, 0, taken);
+    code.compute(R1, Set, R0);
+    code.compute(R1, Xor, R2);
+    code.compute(R1, And, (1 << QUEUE_BITS) - 1);
+    // The flow has gone to another queue meanwhile.
+    code.jump_if(R1, NotEqual, 0, again);
+    // A later ticket of the same queue stands for this one too.
+    code.jump_if(R0, Below, R2, exchange);
+
+    code.place(taken);
     code.compute(R9, Set, R3);
-    code.jump(chosen);
+    code.compute(R9, Add, R8);
 }
 
 /// R7: the flow by the frame's headers (R6), as far as they can be read; all that is not IP is one flow.
@@ -179,8 +190,11 @@ fn network_order(number: u16) -> i32 {
 /// Bytes of an entry, and of a CPU's place in the table, as powers of two.
 const ENTRY_SHIFT: i32 = 3;
 const CPU_SHIFT: i32 = 1;
-/// How often the entry may have changed between look and exchange.
-const ATTEMPTS: i32 = 3;
+const LINE_SHIFT: i32 = LINE_BYTES.ilog2() as i32;
+/// Of an entry, below the ticket.
+const QUEUE_BITS: i32 = 16;
+/// How often an entry may be found changed by others who steer at the same moment, each of whom changes it once.
+const ATTEMPTS: i32 = 64;
 /// `protocol` in Linux `struct __sk_buff`.
 const FRAME_PROTOCOL: i16 = 16;
 const ETHERNET_BYTES: i32 = 14;
