@@ -14,7 +14,7 @@
 //!   * of a permanent [`Neighbor`]: `add_neighbor`, `replace_neighbor`, `delete_neighbor`, `neighbors`.
 //! * Settings: [`Sysctl`] `net`, `interface`, `read`, `write`.
 //! * TAPs: [`Tap`] `open` ([`TapOptions`]), `queues`, `abilities`, `set_abilities`, `offers`, `mac`, `name`, `set_persistent`,
-//!   `set_carrier`; [`tap_holder`]; [`Steering`] `new`, `attach`, `departed`, `sender_cpu`: which queue a frame takes.
+//!   `set_carrier`; [`tap_holder`]; [`Steering`] `new`, `attach`, `attach_to_group`, `departed`, `sender_cpu`: which queue a frame takes.
 //!
 //! * Trains of datagrams: [`UdpSocket`] `open`, `group`, `send`, `receive` ([`Train`]).
 //!
@@ -46,7 +46,7 @@ pub use neighbor::Neighbor;
 pub use netlink::Netlink;
 pub use route::{Route, RouteKind, Scope};
 pub use scheduling::{Scheduling, set_scheduling};
-pub use steering::{Steering, Taken};
+pub use steering::{Steered, Steering, Taken};
 pub use sysctl::{Family, Sysctl};
 pub use tap::{Abilities, TUNNEL_HEADER_LEN, Tap, TapFeature, TapOptions, tap_holder};
 pub use udp::{SLICES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, UdpSocket};

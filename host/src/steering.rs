@@ -62,7 +62,12 @@
 //! each queue and two for each CPU; a page for the array's head and one for the program. Only the lines are mapped here. With
 //! one queue the kernel does not ask the program.
 //!
-//! Source: Linux `drivers/net/tun.c` (`tun_ebpf_select_queue`, `tun_net_xmit`), `kernel/bpf/arraymap.c`.
+//! **Datagrams** from other nodes are steered by the same rule to a group of sockets, each of which is a queue: to the socket of
+//! the CPU on which the kernel receives. There a frame is what one call receives, a train of many datagrams mostly; a flow is
+//! the address and port that sends.
+//!
+//! Source: Linux `drivers/net/tun.c` (`tun_ebpf_select_queue`, `tun_net_xmit`), `net/core/sock_reuseport.c`
+//! (`run_bpf_filter`), `kernel/bpf/arraymap.c`.
 
 mod assembler;
 #[allow(unsafe_code, reason = "bpf(2) and the mapping of a map have no safe form elsewhere")]
@@ -74,7 +79,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{Error, Tap};
+use crate::{Error, Tap, UdpSocket};
 
 /// Steering of one device: the program, and the counts that it shares with those who read.
 #[derive(Debug)]
@@ -83,6 +88,16 @@ pub struct Steering {
     lines: bpf::Lines,
     /// From when the lines' times are counted.
     made: Instant,
+}
+
+/// What a program steers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Steered {
+    /// Frames sent into a TAP, to its queues.
+    Frames,
+    /// Datagrams received by a group of UDP sockets, to these in the order they were bound. Here a flow is an address and port
+    /// that sends, and the sender's CPU the one on which the kernel receives.
+    Datagrams,
 }
 
 /// What was taken from a queue in one turn.
@@ -126,14 +141,14 @@ impl Steering {
     /// # Errors
     /// [`Error::Illegal`] for a number of queues outside 1..=256 or a queue that is none of them; [`Error::Call`] without
     /// permission or where the kernel has no bpf(2); [`Error::SteeringProgram`] when the kernel is too old for this one.
-    pub fn new(queue_of_cpu: &[u16], queues: u16) -> Result<Self, Error> {
+    pub fn new(steered: Steered, queue_of_cpu: &[u16], queues: u16) -> Result<Self, Error> {
         let layout = Layout::new(queue_of_cpu, queues)?;
         let failed = |call| move |source| Error::call("bpf", call, source);
         let map = bpf::create_map(layout.bytes()).map_err(failed("BPF_MAP_CREATE"))?;
         bpf::set_value(map.as_fd(), &layout.first_value(queue_of_cpu)).map_err(failed("BPF_MAP_UPDATE_ELEM"))?;
         let lines = bpf::Lines::map(map.as_fd(), usize::from(queues));
         let lines = lines.map_err(|source| Error::call("mmap", "the map of the steering program", source))?;
-        let instructions = program::program(map.as_fd(), &layout);
+        let instructions = program::program(map.as_fd(), &layout, steered);
         let program = bpf::load_program(&instructions, &mut []).map_err(|source| refused(&instructions, source))?;
         Ok(Steering { program, lines, made: Instant::now() })
     }
@@ -144,6 +159,14 @@ impl Steering {
     /// [`Error::Call`]: EINVAL before Linux 4.16.
     pub fn attach(&self, tap: &Tap) -> Result<(), Error> {
         tap.set_steering_program(Some(self.program.as_fd()))
+    }
+
+    /// Has the program steer the group that `socket` is of, which has as many sockets.
+    ///
+    /// # Errors
+    /// [`Error::Call`]: EINVAL where the socket has no group.
+    pub fn attach_to_group(&self, socket: &UdpSocket) -> Result<(), Error> {
+        socket.set_steering_program(self.program.as_fd())
     }
 
     /// All that the owner took from this queue in a turn has departed: was written out, dropped, or copied. `now` is its latest
@@ -319,8 +342,10 @@ mod tests {
     #[test]
     fn any_number_of_queues_and_cpus_makes_a_program_the_kernel_takes() {
         for queues in [1, 2, 3, 63, 64, 65, 256] {
-            for cpus in [0, 1, 2, 255, CPUS_MAX] {
-                let steering = Steering::new(&vec![queues - 1; cpus], queues).unwrap();
+            for (cpus, steered) in
+                [0, 1, 2, 255, CPUS_MAX].into_iter().zip([Steered::Frames, Steered::Datagrams].into_iter().cycle())
+            {
+                let steering = Steering::new(steered, &vec![queues - 1; cpus], queues).unwrap();
                 steering.departed(queues - 1, Taken { frames: 1, drained: true }, Instant::now());
                 assert_eq!(steering.sender_cpu(queues - 1), None, "{queues} queues, {cpus} CPUs");
             }

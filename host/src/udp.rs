@@ -4,15 +4,15 @@
 //! the kernel joined of datagrams of one source (`UDP_GRO`). Only the last datagram of a train may be shorter. A kernel that
 //! can do neither sends and receives one datagram a call.
 //!
-//! Several sockets may share an address ([`UdpSocket::group`]): the kernel chooses by a hash of both addresses and ports, so what comes
-//! from one port of one sender always comes by the same socket, in order.
+//! Several sockets may share an address ([`UdpSocket::group`]): the kernel chooses by a hash of both addresses and ports, so
+//! what comes from one port of one sender always comes by the same socket, in order; or a program does ([`crate::Steering`]).
 //!
 //! Sockets are not connected and do not block. Source: udp(7), Linux `net/ipv4/udp.c`, `net/core/sock_reuseport.c`.
 
 use std::io::{self, IoSlice};
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
 use libc::c_int;
@@ -89,6 +89,26 @@ impl UdpSocket {
     pub fn try_clone(&self) -> Result<Self, Error> {
         let socket = self.socket.try_clone().map_err(|error| Error::call("fcntl", "a socket", error))?;
         Ok(UdpSocket { socket, cuts: self.cuts })
+    }
+
+    /// Has the program choose among the sockets of its group.
+    pub(crate) fn set_steering_program(&self, program: BorrowedFd<'_>) -> Result<(), Error> {
+        let descriptor = program.as_raw_fd();
+        // SAFETY: the option's value is a live integer of the length that is given, and the kernel only reads it.
+        let set = unsafe {
+            libc::setsockopt(
+                self.socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_REUSEPORT_EBPF,
+                (&raw const descriptor).cast(),
+                size_of::<c_int>() as _,
+            )
+        };
+        if set == 0 {
+            Ok(())
+        } else {
+            Err(Error::call("setsockopt", "SO_ATTACH_REUSEPORT_EBPF", io::Error::last_os_error()))
+        }
     }
 
     /// The port it has.

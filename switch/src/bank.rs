@@ -32,7 +32,7 @@ use packet::Burst;
 
 use crate::lane::Lane;
 use crate::placement::Heat;
-use crate::port::{Budget, Port, Received};
+use crate::port::{Budget, Port};
 use crate::world::World;
 
 /// One queue of every port.
@@ -133,14 +133,12 @@ impl Bank {
                 *attention = Attention::default();
                 continue;
             };
-            let before = burst.len;
             let frames = frames_max.min(burst.room().saturating_sub(ROOM_FOR_ANSWERS));
-            let received = port.receive(self.home, burst, (world, lane), Budget { frames, ..PORT_BUDGET });
-            let found = burst.len > before;
-            let taken = Taken { frames: (burst.len - before) as u32, drained: received == Received::Drained };
+            let taken = port.receive(self.home, burst, (world, lane), Budget { frames, ..PORT_BUDGET });
+            let found = taken.frames > 0;
             self.taken.push((number, taken));
             self.emptied &= taken.drained;
-            if !found && received == Received::More {
+            if !found && !taken.drained {
                 // The turn was full before it came to this port: frames may wait, and no event would tell of them.
                 unread.get_or_insert(kept);
             } else if !attention.stays_active(found, (port, self.home), self.poll.registry()) {

@@ -10,7 +10,7 @@
 use std::io;
 
 use control::Poll;
-use host::{Steering, Tap};
+use host::{Steered, Steering, Tap, UdpSocket};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -57,7 +57,10 @@ impl Crew {
         }
         // One queue needs no choice.
         crew.steered = crew.queues() > 1
-            && crew.steering().inspect_err(|error| tracing::info!("queues are not steered: {error}")).is_ok();
+            && crew
+                .steering(Steered::Frames)
+                .inspect_err(|error| tracing::info!("queues are not steered: {error}"))
+                .is_ok();
         Ok(crew)
     }
 
@@ -81,15 +84,31 @@ impl Crew {
         if !self.steered || tap.queues().len() != self.cpus.len() {
             return None;
         }
-        let attached = self.steering().and_then(|steering| steering.attach(tap).map(|()| steering));
+        self.attached(Steered::Frames, |steering| steering.attach(tap))
+    }
+
+    /// Has the sockets of a group chosen by the CPU that receives; none where that cannot be, and then their flow decides.
+    pub fn steer_group(&self, sockets: &[UdpSocket]) -> Option<Steering> {
+        if !self.steered {
+            return None;
+        }
+        self.attached(Steered::Datagrams, |steering| steering.attach_to_group(&sockets[0]))
+    }
+
+    fn attached(
+        &self,
+        steered: Steered,
+        attach: impl FnOnce(&Steering) -> Result<(), host::Error>,
+    ) -> Option<Steering> {
+        let attached = self.steering(steered).and_then(|steering| attach(&steering).map(|()| steering));
         attached.inspect_err(|error| tracing::warn!("queues are not steered: {error}")).ok()
     }
 
-    fn steering(&self) -> Result<Steering, host::Error> {
+    fn steering(&self, steered: Steered) -> Result<Steering, host::Error> {
         let last = self.cpus.iter().copied().max().unwrap_or(0);
         let queue_of = |cpu| self.cpus.iter().position(|&own| own == cpu).unwrap_or(usize::from(cpu) % self.cpus.len());
         let queue_of_cpu: Vec<u16> = (0..=last).map(|cpu| queue_of(cpu) as u16).collect();
-        Steering::new(&queue_of_cpu, self.queues())
+        Steering::new(steered, &queue_of_cpu, self.queues())
     }
 }
 

@@ -252,37 +252,23 @@ pub struct Budget {
     pub bytes: usize,
 }
 
-/// How a receive ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Received {
-    /// There was nothing more: an edge-triggered event will tell of the next frame.
-    Drained,
-    /// The budget, the burst or the slots ended it; there may be more.
-    More,
-}
-
 impl Port {
-    /// Receives frames of one queue into rows of `burst` until nothing is left or `budget` is used up.
-    pub fn receive(
-        &self,
-        queue: u16,
-        burst: &mut Burst,
-        (world, lane): (&World, &mut Lane),
-        budget: Budget,
-    ) -> Received {
+    /// Receives frames of one queue into rows of `burst` until nothing is left, when an edge-triggered event will tell of the
+    /// next one, or until budget, burst or slots are used up.
+    pub fn receive(&self, queue: u16, burst: &mut Burst, (world, lane): (&World, &mut Lane), budget: Budget) -> Taken {
         if let Link::Uplink(uplink) = &self.link {
             return uplink.receive((self, queue), burst, (world, lane), budget);
         }
         let Lane { slots, spare, .. } = lane;
         let before = burst.len;
         let mut bytes = 0;
-        let received = loop {
+        let drained = loop {
             if burst.room() == 0 || burst.len - before >= budget.frames || bytes >= budget.bytes {
-                break Received::More;
+                break false;
             }
-            let Some(tail) = spare.or_else(|| slots.take_big()) else { break Received::More };
+            let Some(tail) = spare.or_else(|| slots.take_big()) else { break false };
             *spare = Some(tail);
-            let Some(head) = slots.take_small() else { break Received::More };
+            let Some(head) = slots.take_small() else { break false };
             let got = match &self.link {
                 Link::Tap(tap) => tap::receive(&tap.queues()[usize::from(queue)], slots, head, tail),
                 Link::Memory(memory) => memory.receive(slots, head, tail),
@@ -290,7 +276,7 @@ impl Port {
             };
             let Some(length) = got else {
                 slots.give_small(head);
-                break Received::Drained;
+                break true;
             };
             let spilled = length > packet::SMALL_LEN;
             burst.push(head, if spilled { tail } else { packet::NO_TAIL }, length as u32, self.number);
@@ -302,7 +288,7 @@ impl Port {
         let counters = self.counters.of(lane.number);
         counters.add(Count::Received, (burst.len - before) as u64);
         counters.add(Count::ReceivedBytes, bytes as u64);
-        received
+        Taken { frames: (burst.len - before) as u32, drained }
     }
 
     /// After the turn, when all that was taken from a queue has departed; `now` as the clock was last read.

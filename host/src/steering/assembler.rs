@@ -87,6 +87,7 @@ pub(super) enum Helper {
     GetSmpProcessorId = 8,
     SkbLoadBytes = 26,
     GetSocketCookie = 46,
+    SkbLoadBytesRelative = 68,
 }
 
 /// A place in the program to jump to.

@@ -17,16 +17,17 @@ use super::assembler::Register::{Frame, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9};
 use super::assembler::Test::{AnyBit, AtLeast, Below, Equal, NotEqual};
 use super::assembler::Width::{Eight, Four, One, Two};
 use super::assembler::{Assembler, Helper, Instruction, Label, Operand, Register};
-use super::{DEPARTED, ENTRIES, LINE_BYTES, Layout, QUEUE, SENDER_CPU, STEERED};
+use super::{DEPARTED, ENTRIES, LINE_BYTES, Layout, QUEUE, SENDER_CPU, STEERED, Steered};
 
 /// The program for a map of this layout.
-pub(super) fn program(map: BorrowedFd<'_>, layout: &Layout) -> Vec<Instruction> {
+pub(super) fn program(map: BorrowedFd<'_>, layout: &Layout, steered: Steered) -> Vec<Instruction> {
     let mut code = Assembler::default();
-    let [headers, flow, beyond, own, end] = code.labels();
+    let [flow, beyond, own, end] = code.labels();
     code.compute(R6, Set, R1);
-    code.call(Helper::GetSocketCookie);
-    code.compute(R7, Set, R0);
-    code.jump_if(R7, Equal, 0, headers);
+    match steered {
+        Steered::Frames => flow_by_sender(&mut code, flow),
+        Steered::Datagrams => flow_by_datagram(&mut code, flow),
+    }
 
     code.place(flow);
     code.map_value(R8, map);
@@ -55,9 +56,6 @@ pub(super) fn program(map: BorrowedFd<'_>, layout: &Layout) -> Vec<Instruction> 
     code.compute(R0, ShiftLeft, LINE_SHIFT);
     code.compute(R9, Set, R0);
     code.jump(own);
-
-    code.place(headers);
-    flow_by_headers(&mut code, flow);
     code.finish()
 }
 
@@ -112,23 +110,25 @@ fn move_or_stay(code: &mut Assembler, layout: &Layout) {
     code.compute(R9, Add, R8);
 }
 
-/// R7: the flow by the frame's headers (R6), as far as they can be read; all that is not IP is one flow.
-fn flow_by_headers(code: &mut Assembler, flow: Label) {
+/// R7: the flow by the socket that sent the frame (R6), else by its headers, as far as they can be read; all that is not
+/// IP is one flow.
+fn flow_by_sender(code: &mut Assembler, flow: Label) {
     let [v4, v6, ports, load_ports, mixed, other] = code.labels();
+    code.call(Helper::GetSocketCookie);
+    code.compute(R7, Set, R0);
+    code.jump_if(R7, NotEqual, 0, flow);
     code.load(Four, R1, (R6, FRAME_PROTOCOL));
     code.jump_if(R1, Equal, network_order(ETHERTYPE_IPV4), v4);
     code.jump_if(R1, Equal, network_order(ETHERTYPE_IPV6), v6);
     code.jump(other);
 
     code.place(v4);
-    let header = load_header(code, ETHERNET_BYTES, 20, other);
+    let header = load_header(code, Start::Frame, (ETHERNET_BYTES, 20), other);
     code.load(Four, R7, (Frame, header + 12));
     code.load(Four, R1, (Frame, header + 16));
     mix(code, R1);
     code.load(One, R9, (Frame, header + 9));
-    code.load(One, R8, (Frame, header));
-    code.compute(R8, And, 0xf);
-    code.compute(R8, ShiftLeft, 2);
+    behind_v4(code, header);
     code.compute(R8, Add, ETHERNET_BYTES);
     code.load(Two, R1, (Frame, header + 6));
     // Only the first fragment of a packet has its ports.
@@ -136,7 +136,7 @@ fn flow_by_headers(code: &mut Assembler, flow: Label) {
     code.jump(ports);
 
     code.place(v6);
-    let header = load_header(code, ETHERNET_BYTES, 40, other);
+    let header = load_header(code, Start::Frame, (ETHERNET_BYTES, 40), other);
     code.load(Eight, R7, (Frame, header + 8));
     for word in [16, 24, 32] {
         code.load(Eight, R1, (Frame, header + word));
@@ -149,14 +149,13 @@ fn flow_by_headers(code: &mut Assembler, flow: Label) {
     code.jump_if(R9, Equal, libc::IPPROTO_TCP, load_ports);
     code.jump_if(R9, NotEqual, libc::IPPROTO_UDP, mixed);
     code.place(load_ports);
-    let header = load_header(code, R8, 4, mixed);
+    let header = load_header(code, Start::Frame, (R8, 4), mixed);
     code.load(Four, R1, (Frame, header));
     mix(code, R1);
 
     code.place(mixed);
     mix(code, R9);
-    // The product's highest bits depend on all of it.
-    code.compute(R7, ShiftRight, 64 - ENTRIES.ilog2() as i32);
+    spread(code);
     code.jump(flow);
 
     code.place(other);
@@ -164,16 +163,81 @@ fn flow_by_headers(code: &mut Assembler, flow: Label) {
     code.jump(flow);
 }
 
+/// R7: the flow of a datagram (R6) by its sender's address and port. The kernel also asks while it tries to join frames, when
+/// what it has is still the whole packet and enters no queue; that gets the first one, and no ticket.
+fn flow_by_datagram(code: &mut Assembler, flow: Label) {
+    let [v4, v6, ports, other] = code.labels();
+    code.load(Four, R1, (R6, FRAME_PROTOCOL));
+    code.jump_if(R1, Equal, network_order(ETHERTYPE_IPV4), v4);
+    code.jump_if(R1, Equal, network_order(ETHERTYPE_IPV6), v6);
+    code.place(other);
+    code.compute(R0, Set, 0);
+    code.exit();
+
+    code.place(v4);
+    let header = load_header(code, Start::Network, (0, 20), other);
+    code.load(Four, R7, (Frame, header + 12));
+    behind_v4(code, header);
+    code.jump(ports);
+
+    code.place(v6);
+    let header = load_header(code, Start::Network, (0, 40), other);
+    code.load(Eight, R7, (Frame, header + 8));
+    code.load(Eight, R1, (Frame, header + 16));
+    mix(code, R1);
+    code.compute(R8, Set, 40);
+
+    code.place(ports);
+    let header = load_header(code, Start::Network, (R8, UDP_BYTES as i16), other);
+    code.load(Two, R1, (Frame, header));
+    mix(code, R1);
+    code.load(One, R1, (Frame, header + 4));
+    code.compute(R1, ShiftLeft, 8);
+    code.load(One, R2, (Frame, header + 5));
+    code.compute(R1, Add, R2);
+    // The payload alone has been left when a datagram is about to enter a queue.
+    code.load(Four, R2, (R6, FRAME_LEN));
+    code.compute(R2, Add, UDP_BYTES);
+    code.jump_if(R1, NotEqual, R2, other);
+    spread(code);
+    code.jump(flow);
+}
+
+/// R8: the length of an IPv4 header on the stack.
+fn behind_v4(code: &mut Assembler, header: i16) {
+    code.load(One, R8, (Frame, header));
+    code.compute(R8, And, 0xf);
+    code.compute(R8, ShiftLeft, 2);
+}
+
 /// Copies a header of the frame (R6) onto the stack and says where it lies there, or jumps.
-fn load_header(code: &mut Assembler, at: impl Into<Operand>, bytes: i16, too_short: Label) -> i16 {
+fn load_header(code: &mut Assembler, start: Start, (at, bytes): (impl Into<Operand>, i16), too_short: Label) -> i16 {
     code.compute(R1, Set, R6);
     code.compute(R2, Set, at);
     code.compute(R3, Set, Frame);
     code.compute(R3, Add, i32::from(-bytes));
     code.compute(R4, Set, i32::from(bytes));
-    code.call(Helper::SkbLoadBytes);
+    match start {
+        Start::Frame => code.call(Helper::SkbLoadBytes),
+        Start::Network => {
+            code.compute(R5, Set, NETWORK_START);
+            code.call(Helper::SkbLoadBytesRelative);
+        }
+    }
     code.jump_if(R0, NotEqual, 0, too_short);
     -bytes
+}
+
+/// From where a header's place is counted.
+enum Start {
+    Frame,
+    /// The network header.
+    Network,
+}
+
+/// R7: the entry's number, by the product's highest bits, which depend on all of it.
+fn spread(code: &mut Assembler) {
+    code.compute(R7, ShiftRight, 64 - ENTRIES.ilog2() as i32);
 }
 
 /// Makes all higher bits of R7 depend on a word too.
@@ -195,8 +259,12 @@ const LINE_SHIFT: i32 = LINE_BYTES.ilog2() as i32;
 const QUEUE_BITS: i32 = 16;
 /// How often an entry may be found changed by others who steer at the same moment, each of whom changes it once.
 const ATTEMPTS: i32 = 64;
-/// `protocol` in Linux `struct __sk_buff`.
+/// `len` and `protocol` in Linux `struct __sk_buff`.
+const FRAME_LEN: i16 = 0;
 const FRAME_PROTOCOL: i16 = 16;
+/// `BPF_HDR_START_NET`
+const NETWORK_START: i32 = 1;
+const UDP_BYTES: i32 = 8;
 const ETHERNET_BYTES: i32 = 14;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket};
 use nix::unistd::setresuid;
 use packet::VNET_HEADER_LEN;
-use podswitch_host::{Error, LinkChange, Netlink, Steering, Taken, Tap, TapOptions};
+use podswitch_host::{Error, LinkChange, Netlink, Steered, Steering, Taken, Tap, TapOptions};
 
 use rig::{
     ATTEMPT, ECHO, FAR, NEAR, NEIGHBOR, NOBODY, NUMBERS, Pod, Reader, fragment, kinds, link_address, namespace, on_cpu,
@@ -28,7 +28,7 @@ fn frames_go_to_the_queue_of_the_cpu_they_are_sent_on() {
     let [one, other] = two_cpus();
     for queues in [2, 3, 5, 256] {
         let pod = Pod::new(queues);
-        let steering = Steering::new(&table(&[(one, queues - 1), (other, 0)]), queues).unwrap();
+        let steering = Steering::new(Steered::Frames, &table(&[(one, queues - 1), (other, 0)]), queues).unwrap();
         steering.attach(&pod.tap).unwrap();
         for (cpu, queue) in [(one, queues - 1), (other, 0), (one, queues - 1)] {
             // A socket of its own is a flow of its own.
@@ -45,7 +45,7 @@ fn cpus_without_a_queue_of_their_own_share_by_number() {
     for cpu in two_cpus() {
         for queues in [2, 3] {
             let pod = Pod::new(queues);
-            let steering = Steering::new(&[], queues).unwrap();
+            let steering = Steering::new(Steered::Frames, &[], queues).unwrap();
             steering.attach(&pod.tap).unwrap();
             let socket = pod.socket("10.9.0.1:0");
             on_cpu(cpu, || socket.send_to(b"hello", NEIGHBOR).unwrap());
@@ -57,7 +57,7 @@ fn cpus_without_a_queue_of_their_own_share_by_number() {
 #[test]
 fn one_queue_takes_all() {
     let pod = Pod::new(1);
-    Steering::new(&[0, 0], 1).unwrap().attach(&pod.tap).unwrap();
+    Steering::new(Steered::Frames, &[0, 0], 1).unwrap().attach(&pod.tap).unwrap();
     let socket = pod.socket("10.9.0.1:0");
     for cpu in two_cpus() {
         on_cpu(cpu, || socket.send_to(b"hello", NEIGHBOR).unwrap());
@@ -300,7 +300,7 @@ fn a_device_taken_over_elsewhere_with_other_queues_is_steered_by_what_its_new_ho
     netlink.change_link(index, &LinkChange { namespace: there, name, ..LinkChange::default() }).unwrap();
     let mut pod = Pod::wired(pod, tap);
     let socket = pod.socket("10.9.0.1:0");
-    let first = Steering::new(&table(&[(one, 0), (other, 1)]), 2).unwrap();
+    let first = Steering::new(Steered::Frames, &table(&[(one, 0), (other, 1)]), 2).unwrap();
     first.attach(&pod.tap).unwrap();
     on_cpu(one, || socket.send_to(b"hello", NEIGHBOR).unwrap());
     assert_eq!(pod.arrived(), [0]);
@@ -311,7 +311,7 @@ fn a_device_taken_over_elsewhere_with_other_queues_is_steered_by_what_its_new_ho
         let tap = namespace.run(|| Tap::open(&options("eth0", queues))).unwrap().unwrap();
         pod = Pod::of(namespace, tap);
         assert_eq!(pod.tap.queues().len(), usize::from(queues));
-        let steering = Steering::new(&table(&[(one, own[0]), (other, own[1])]), queues).unwrap();
+        let steering = Steering::new(Steered::Frames, &table(&[(one, own[0]), (other, own[1])]), queues).unwrap();
         steering.attach(&pod.tap).unwrap();
         pod.await_carrier();
         pod.frames();
@@ -395,7 +395,10 @@ fn stay_in_order(senders: &Senders, (pod, steering, cpus): &(Pod, Steering, [u16
 #[test]
 fn numbers_that_make_no_sense_are_refused() {
     for (table, queues) in [(&[][..], 0), (&[], 257), (&[2], 2)] {
-        assert!(matches!(Steering::new(table, queues), Err(Error::Illegal { .. })), "{table:?} {queues}");
+        assert!(
+            matches!(Steering::new(Steered::Frames, table, queues), Err(Error::Illegal { .. })),
+            "{table:?} {queues}"
+        );
     }
 }
 
@@ -404,7 +407,7 @@ fn numbers_that_make_no_sense_are_refused() {
 fn without_rights_steering_is_refused_and_says_which_it_needs() {
     if env::var_os(ATTEMPT).is_some() {
         setresuid(NOBODY, NOBODY, NOBODY).unwrap();
-        println!("refused: {}", Steering::new(&[0], 1).unwrap_err());
+        println!("refused: {}", Steering::new(Steered::Frames, &[0], 1).unwrap_err());
         return;
     }
     let name = "without_rights_steering_is_refused_and_says_which_it_needs";

@@ -14,7 +14,8 @@ use nix::sys::socket::LinkAddr;
 use nix::unistd::{Pid, Uid};
 use packet::{Mac, VNET_HEADER_LEN};
 use podswitch_host::{
-    Address, Error, Family, LinkChange, Neighbor, Netlink, Steering, Sysctl, Taken, Tap, TapOptions, TemporaryNamespace,
+    Address, Error, Family, LinkChange, Neighbor, Netlink, Steered, Steering, Sysctl, Taken, Tap, TapOptions,
+    TemporaryNamespace,
 };
 
 /// Reads one queue in turns, each of a few frames at most, and counts those that came after a later one.
@@ -212,7 +213,7 @@ impl Pod {
 /// Two CPUs and a pod with a queue for each.
 pub(crate) fn pod_of_two() -> (Pod, Steering, [u16; 2]) {
     let (pod, cpus) = (Pod::new(2), two_cpus());
-    let steering = Steering::new(&table(&[(cpus[0], 0), (cpus[1], 1)]), 2).unwrap();
+    let steering = Steering::new(Steered::Frames, &table(&[(cpus[0], 0), (cpus[1], 1)]), 2).unwrap();
     steering.attach(&pod.tap).unwrap();
     (pod, steering, cpus)
 }

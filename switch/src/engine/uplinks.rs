@@ -46,6 +46,7 @@ impl End {
             _ => vec![receivers[0].try_clone()?],
         };
         let ports = senders.iter().map(UdpSocket::port).collect::<Result<Vec<_>, _>>()?;
+        let steering = crew.steer_group(&receivers);
         let mut uplink = Uplink::new(tunnel, &header, (receivers, senders), self.mtu);
         if self.may_go_uncut() {
             uplink.express = wire::express(crew.queues())?.map(|tap| Express::new(tap, hashes_of(&ports)));
@@ -63,7 +64,7 @@ impl End {
             strict_mac: false,
             abilities: Abilities::default(),
             link: Link::Uplink(uplink),
-            steering: None,
+            steering,
             counters: PortCounters::new(crew.writers()),
         })
     }

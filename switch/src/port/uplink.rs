@@ -1,8 +1,8 @@
 //! An uplink: our end of the tunnels to other nodes, on ordinary UDP sockets.
 //!
 //! No network card is taken from the node: the kernel routes what is sent, and hands over what comes to the tunnel's
-//! port. One socket for each queue receives, of which the kernel chooses by the outer flow, so that each keeps its
-//! order. Sending is done by a few sockets of different source ports, the same for all workers; a flow always takes the
+//! port. One socket for each queue receives; an outer flow keeps its order, whoever chooses among them ([`host::Steering`]).
+//! Sending is done by a few sockets of different source ports, the same for all workers; a flow always takes the
 //! same one, so the underlay keeps it in order however banks change hands. flannel's UDP wants one port for both.
 //!
 //! A train lands in a big slot as a frame of a TAP does, tunnel header and all:
@@ -22,11 +22,11 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
 use encap::{Inner, Tunnel};
-use host::{Train, UdpSocket};
+use host::{Taken, Train, UdpSocket};
 use packet::view::{ETHERNET_LEN, ethertype};
 use packet::{Burst, FrameRef, Mac, NO_TAIL, Offload, Reason, SMALL_LEN, VNET_HEADER_LEN};
 
-use super::{Budget, Count, Express, Port, Received};
+use super::{Budget, Count, Express, Port};
 use crate::bank::ROOM_FOR_ANSWERS;
 use crate::lane::Lane;
 use crate::remotes::Remote;
@@ -103,25 +103,28 @@ impl Uplink {
         burst: &mut Burst,
         (world, lane): (&World, &mut Lane),
         budget: Budget,
-    ) -> Received {
+    ) -> Taken {
         let first = burst.len;
-        let mut bytes = 0;
+        let (mut trains, mut bytes) = (0, 0);
         loop {
             let enough = bytes >= budget.bytes || burst.len - first >= budget.frames;
             if enough || burst.room() < TRAIN_MAX + ROOM_FOR_ANSWERS || lane.slots.free().0 < TRAIN_MAX {
-                return Received::More;
+                return Taken { frames: trains, drained: false };
             }
-            let Some(landed) = lane.spare.or_else(|| lane.slots.take_big()) else { return Received::More };
+            let Some(landed) = lane.spare.or_else(|| lane.slots.take_big()) else {
+                return Taken { frames: trains, drained: false };
+            };
             lane.spare = Some(landed);
             let landing = &mut lane.slots.landing(landed)[self.landing()..];
             match self.receivers[usize::from(queue)].receive(landing) {
                 Ok(Some(train)) => {
                     bytes += train.length;
+                    trains += 1;
                     let remote = world.remotes.number_of(port.number, train.from);
                     Taking { uplink: self, port, burst, lane, landed, remote }.take(&train);
                 }
                 // What the underlay reports of a datagram sent earlier has been counted as sent.
-                Ok(None) | Err(_) => return Received::Drained,
+                Ok(None) | Err(_) => return Taken { frames: trains, drained: true },
             }
         }
     }
