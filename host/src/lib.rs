@@ -16,7 +16,7 @@
 //! * TAPs: [`Tap`] `open` ([`TapOptions`]), `queues`, `abilities`, `set_abilities`, `offers`, `mac`, `name`, `set_persistent`,
 //!   `set_carrier`; [`tap_holder`]; [`Steering`] `new`, `attach`, `attach_to_group`, `departed`, `sender_cpu`: which queue a frame takes.
 //!
-//! * Trains of datagrams: [`UdpSocket`] `open`, `group`, `send`, `receive` ([`Train`]).
+//! * Trains of datagrams: [`UdpSocket`] `open`, `group`, `send`, `receive` ([`Train`]); [`path_mtu`].
 //!
 //! Almost all of it needs `CAP_NET_ADMIN`; entering and making namespaces needs `CAP_SYS_ADMIN`.
 
@@ -49,5 +49,5 @@ pub use scheduling::{Scheduling, set_scheduling};
 pub use steering::{Steered, Steering, Taken};
 pub use sysctl::{Family, Sysctl};
 pub use tap::{Abilities, TUNNEL_HEADER_LEN, Tap, TapFeature, TapOptions, tap_holder};
-pub use udp::{SLICES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, UdpSocket};
+pub use udp::{SLICES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, UdpSocket, path_mtu};
 pub use vxlan::Vxlan;

@@ -184,6 +184,26 @@ impl UdpSocket {
     }
 }
 
+/// The MTU of the way to `to` in bytes, as far as the kernel has learned of it: what its link takes, or less if a router has
+/// said so. Nothing is sent.
+///
+/// # Errors
+/// What connect(2) says: there is no way.
+pub fn path_mtu(to: IpAddr) -> Result<u32, Error> {
+    ask_path_mtu(SocketAddr::new(to, DISCARD)).map_err(|error| Error::call("connect", to, error))
+}
+
+fn ask_path_mtu(to: SocketAddr) -> io::Result<u32> {
+    let socket = Socket::new(Domain::for_address(to), Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
+    socket.connect(&to.into())?;
+    let (level, option) =
+        if to.is_ipv4() { (libc::IPPROTO_IP, libc::IP_MTU) } else { (libc::IPPROTO_IPV6, libc::IPV6_MTU) };
+    let (mut mtu, mut length): (c_int, libc::socklen_t) = (0, size_of::<c_int>() as _);
+    // SAFETY: both are live, and the kernel writes no more than the length says.
+    let asked = unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut mtu).cast(), &raw mut length) };
+    if asked == 0 { Ok(mtu.unsigned_abs()) } else { Err(io::Error::last_os_error()) }
+}
+
 impl AsRawFd for UdpSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
@@ -233,5 +253,7 @@ fn address_of(from: &libc::sockaddr_in6) -> IpAddr {
     IpAddr::from(from.sin6_addr.s6_addr).to_canonical()
 }
 
+/// Any port: nothing goes there (RFC 863).
+const DISCARD: u16 = 9;
 /// A burst of super-frames, and what a peer sends meanwhile.
 const BUFFER_BYTES: usize = 8 << 20;

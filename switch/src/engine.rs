@@ -20,6 +20,7 @@ mod endpoints;
 mod error;
 mod inside;
 mod neighbors;
+mod paths;
 mod pulse;
 mod scrape;
 pub mod slow_side;
@@ -56,6 +57,7 @@ pub(crate) use self::endpoints::netns_id;
 pub use self::error::Error;
 pub(crate) use self::error::report;
 use self::error::system;
+use self::paths::Paths;
 use self::pulse::Pulse;
 use self::slow_side::SlowSide;
 use self::tables::Tables;
@@ -123,6 +125,7 @@ struct Engine {
     /// Endpoints detached because their namespace was gone.
     swept: u64,
     pulse: Pulse,
+    paths: Paths,
     started: Instant,
     started_at: SystemTime,
     /// When namespaces were last looked after.
@@ -139,6 +142,7 @@ impl Engine {
         Engine {
             slow: SlowSide::new(&config.node),
             pulse: Pulse::new(crew.cpus.len(), now),
+            paths: Paths::default(),
             config,
             crew,
             state,
@@ -172,6 +176,7 @@ impl Engine {
             self.answer_some(calls)?;
             self.end_forsaken_trace();
             self.tables.look_at_cpus(Instant::now());
+            self.tables.look_at_paths(&mut self.paths);
             if self.looked.elapsed() >= self.config.sweep_every {
                 self.looked = Instant::now();
                 self.sweep();

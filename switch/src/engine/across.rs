@@ -58,12 +58,20 @@ impl Links {
                 Backend::HostGw => return None,
             };
             let mtu = self.mtu(address).saturating_sub(overhead.into()).min(Mtu::MAX.into()) as u16;
-            Some((backend, SocketAddr::new(address, port), mtu))
+            Some((backend, SocketAddr::new(address, port), (mtu, overhead)))
         });
         let numbered = (FIRST_UPLINK..).zip(open);
         let mac = underlay.vtep_mac.unwrap_or(Mac::ZERO);
         numbered
-            .map(|(port, (backend, local, mtu))| End { backend, local, mac, mtu, vni: underlay.vni, port })
+            .map(|(port, (backend, local, (mtu, overhead)))| End {
+                backend,
+                local,
+                mac,
+                mtu,
+                overhead,
+                vni: underlay.vni,
+                port,
+            })
             .collect()
     }
 }

@@ -4,10 +4,10 @@
 //! coming and going is [`crate::world`]'s.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use control::{Backend, Code, Neighbor, Refusal};
+use control::{Backend, Code, Mtu, Neighbor, Refusal};
 use encap::Template;
 use packet::{Mac, Prefix};
 use route_table::NextHop;
@@ -15,7 +15,7 @@ use route_table::NextHop;
 use super::tables::Tables;
 use super::uplinks::End;
 use crate::remotes::{Remote, Remotes};
-use crate::world::{Adjacency, FIRST_NEIGHBOR, FIXED, HOST, Hop};
+use crate::world::{Adjacency, FIRST_NEIGHBOR, FIXED, HOST, Hop, World};
 
 /// What has been numbered.
 #[derive(Default)]
@@ -23,10 +23,19 @@ pub(super) struct Neighbors {
     pub(super) ends: Vec<End>,
     /// By subnet: its adjacency, and its node for tunnels.
     known: BTreeMap<Prefix, (NextHop, u16)>,
-    /// By number less 1: the node, and how many subnets it has.
-    remotes: Vec<Option<(Remote, usize)>>,
+    /// By number less 1.
+    nodes: Vec<Option<Node>>,
     free_hops: Vec<u16>,
     hops: u16,
+}
+
+/// A node behind a tunnel.
+struct Node {
+    remote: Remote,
+    /// How many it has; none lasts without.
+    subnets: usize,
+    /// Longest inner IP packet on the way there.
+    mtu: u16,
 }
 
 impl Tables {
@@ -113,38 +122,68 @@ impl Neighbors {
         let template = end.template(neighbor.via);
         let before = self.known.get(&neighbor.subnet).copied();
         let hop = before.map(|(hop, _)| hop).or_else(|| self.free_hop()).ok_or_else(|| full(neighbor))?;
-        adjacency.remote = self.remote((end.port, address), template);
+        adjacency.remote = self.node((end.port, address), (template, end.mtu));
+        adjacency.mtu = self.nodes[usize::from(adjacency.remote) - 1].as_ref().map_or(end.mtu, |node| node.mtu);
         self.known.insert(neighbor.subnet, (hop, adjacency.remote));
         Ok((hop, adjacency, before.map(|(_, remote)| remote)))
     }
 
     /// The number of a node, which has one subnet more.
-    fn remote(&mut self, (uplink, address): (u16, SocketAddr), template: Option<Template>) -> u16 {
-        let is_it = |one: &Option<(Remote, usize)>| {
-            one.as_ref().is_some_and(|(remote, _)| remote.uplink == uplink && remote.address == address)
+    fn node(&mut self, (uplink, address): (u16, SocketAddr), (template, mtu): (Option<Template>, u16)) -> u16 {
+        let is_it = |one: &Option<Node>| {
+            one.as_ref().is_some_and(|node| node.remote.uplink == uplink && node.remote.address == address)
         };
-        let place = self.remotes.iter().position(is_it).or_else(|| self.remotes.iter().position(Option::is_none));
+        let place = self.nodes.iter().position(is_it).or_else(|| self.nodes.iter().position(Option::is_none));
         let place = place.unwrap_or_else(|| {
-            self.remotes.push(None);
-            self.remotes.len() - 1
+            self.nodes.push(None);
+            self.nodes.len() - 1
         });
-        self.remotes[place].get_or_insert_with(|| (Remote::new(uplink, address, template), 0)).1 += 1;
+        let new = || Node { remote: Remote::new(uplink, address, template), subnets: 0, mtu };
+        self.nodes[place].get_or_insert_with(new).subnets += 1;
         place as u16 + 1
     }
 
     fn leave(&mut self, number: u16) {
-        let place = &mut self.remotes[usize::from(number) - 1];
-        if let Some((_, subnets)) = place {
-            *subnets -= 1;
-            if *subnets == 0 {
+        let place = &mut self.nodes[usize::from(number) - 1];
+        if let Some(node) = place {
+            node.subnets -= 1;
+            if node.subnets == 0 {
                 *place = None;
             }
         }
     }
 
     fn remotes(&self) -> Remotes {
-        let remotes = self.remotes.iter().map(|one| one.as_ref().map(|(remote, _)| remote.clone())).collect();
+        let remotes = self.nodes.iter().map(|node| Some(node.as_ref()?.remote.clone())).collect();
         Remotes::new(remotes, self.ends.iter().map(|end| end.local.port()).collect())
+    }
+
+    /// Indices of nodes are below this.
+    pub(super) fn nodes(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Where the node at an index is, if there is one.
+    pub(super) fn address(&self, node: u16) -> Option<IpAddr> {
+        Some(self.nodes.get(usize::from(node))?.as_ref()?.remote.address.ip())
+    }
+
+    /// Notes that the way to a node takes outer packets of so many bytes; true if that is news.
+    pub(super) fn set_path_mtu(&mut self, node: u16, bytes: u32) -> bool {
+        let Some(Some(node)) = self.nodes.get_mut(usize::from(node)) else { return false };
+        let Some(end) = self.ends.iter().find(|end| end.port == node.remote.uplink) else { return false };
+        let inner = bytes.saturating_sub(end.overhead.into()).clamp(Mtu::MIN.into(), end.mtu.max(Mtu::MIN).into());
+        let before = std::mem::replace(&mut node.mtu, inner as u16);
+        node.mtu != before
+    }
+
+    /// The adjacencies of all subnets of some nodes, as `world` has them but for the MTU.
+    pub(super) fn adjacencies_to(&self, nodes: &[u16], world: &World) -> Vec<(NextHop, Adjacency)> {
+        let theirs = self.known.values().filter(|(_, number)| nodes.contains(&(number - 1)));
+        let mtu = |number: u16| Some(self.nodes.get(usize::from(number) - 1)?.as_ref()?.mtu);
+        theirs
+            .filter_map(|&(hop, number)| Some((hop, Adjacency { mtu: mtu(number)?, ..*world.adjacency(hop.0) })))
+            .collect()
     }
 
     fn free_hop(&mut self) -> Option<NextHop> {

@@ -23,6 +23,8 @@ pub(super) struct End {
     pub(super) mac: Mac,
     /// Longest inner IP packet.
     pub(super) mtu: u16,
+    /// Bytes by which it makes a packet longer.
+    pub(super) overhead: u16,
     /// VXLAN's.
     pub(super) vni: Vni,
     /// Its port's number: [`FIRST_UPLINK`] and after.
@@ -75,7 +77,7 @@ impl End {
     pub(super) fn template(&self, via: IpAddr) -> Option<Template> {
         let (IpAddr::V4(local), IpAddr::V4(remote)) = (self.local.ip(), via) else { return None };
         let ends = Ends { local, remote, local_mac: EXPRESS_MAC_FROM, remote_mac: wire::EXPRESS_MAC };
-        let template = Template::vxlan_v4(&ends, self.vni, self.local.port()).with_udp_checksum();
+        let template = Template::vxlan_v4(&ends, self.vni, self.local.port()).with_udp_checksum().with_dont_fragment();
         self.may_go_uncut().then_some(template)
     }
 

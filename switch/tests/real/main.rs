@@ -19,6 +19,7 @@ mod nodes;
 mod openmetrics;
 mod outside;
 mod packaging;
+mod path_mtu;
 mod pipeline;
 mod pods;
 mod refusals;
