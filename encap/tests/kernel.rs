@@ -162,7 +162,7 @@ fn unfinished_and_uncut_frames_of_a_kernel_beside_us_are_known_for_what_they_are
         assert!(!found.group);
         let inner = FrameRef { head: &received[found.at.clone()], tail: &[] };
         assert_eq!(ChecksumFound::of(inner), Some(ChecksumFound::Unfinished));
-        assert_eq!(Offload::of_bare(inner, MTU), Ok(offload));
+        assert_eq!(Offload::of_bare(inner, MTU, None), Ok(offload));
 
         let mut inner = inner.head.to_vec();
         complete_checksum(&mut inner, &[], &mut Offload { gso: Gso::None, ..offload }).unwrap();

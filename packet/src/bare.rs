@@ -8,7 +8,7 @@
 //! 65 536), nothing is lost: finishing it gives the same value again.
 //!
 //! The segment size of an uncut TCP super-frame is what fits the MTU of its sender's network. A UDP super-frame has a size of
-//! its sender's choice, which nobody can tell any more.
+//! its sender's choice, which only the socket can tell: Linux says it of such a frame as it does of datagrams it has joined.
 
 use crate::checksum::Sum;
 use crate::segment::{TCP_CSUM_OFFSET, UDP_CSUM_OFFSET};
@@ -56,13 +56,14 @@ impl ChecksumFound {
 }
 
 impl Offload {
-    /// What is to be said beside `frame`, which came from a network of `mtu` bytes. Sums no payload: a wrong checksum is
-    /// left to the receiver.
+    /// What is to be said beside `frame`, which came from a network of `mtu` bytes; `segment` are the payload bytes of each
+    /// datagram of a UDP super-frame, where that is told. Sums no payload: a wrong checksum is left to the receiver.
     ///
     /// # Errors
-    /// [`Reason::Uncuttable`] for a frame over the MTU that is not an unfinished TCP super-frame.
+    /// [`Reason::Uncuttable`] for a frame over the MTU that is neither an unfinished TCP super-frame nor an unfinished UDP one of
+    /// told size.
     #[inline]
-    pub fn of_bare(frame: FrameRef<'_>, mtu: u16) -> Result<Offload, Reason> {
+    pub fn of_bare(frame: FrameRef<'_>, mtu: u16, segment: Option<u16>) -> Result<Offload, Reason> {
         let long = frame.len() > ETHERNET_LEN + usize::from(mtu);
         let transport = Transport::parse(frame).filter(Transport::is_unfinished);
         let Some(transport) = transport else {
@@ -75,13 +76,14 @@ impl Offload {
             csum_offset: if transport.tcp { TCP_CSUM_OFFSET } else { UDP_CSUM_OFFSET },
             ..Offload::default()
         };
-        if transport.end <= ETHERNET_LEN + usize::from(mtu) {
-            return Ok(offload);
-        }
-        let gso = match transport.family {
-            _ if !transport.tcp => return Err(Reason::Uncuttable),
-            Family::V4 => Gso::Tcp4,
-            Family::V6 => Gso::Tcp6,
+        let long = transport.end > ETHERNET_LEN + usize::from(mtu);
+        let gso = match (transport.tcp, segment) {
+            (false, Some(size)) if transport.end > usize::from(transport.header_len) + usize::from(size) => {
+                return Ok(Offload { gso: Gso::Udp, gso_size: size, ..offload });
+            }
+            _ if !long => return Ok(offload),
+            (false, _) => return Err(Reason::Uncuttable),
+            (true, _) => transport.gso(),
         };
         let room = (ETHERNET_LEN as u16 + mtu).checked_sub(transport.header_len).filter(|room| *room > 0);
         Ok(Offload { gso, gso_size: room.ok_or(Reason::Uncuttable)?, ..offload })
@@ -138,6 +140,15 @@ impl Transport {
         })
     }
 
+    /// What a TCP super-frame is.
+    #[inline]
+    fn gso(&self) -> Gso {
+        match self.family {
+            Family::V4 => Gso::Tcp4,
+            Family::V6 => Gso::Tcp6,
+        }
+    }
+
     #[inline]
     fn is_absent(&self) -> bool {
         !self.tcp && self.checksum == 0
@@ -168,7 +179,7 @@ mod tests {
     }
 
     fn said(frame: &[u8], mtu: u16) -> Result<Offload, Reason> {
-        Offload::of_bare(FrameRef { head: frame, tail: &[] }, mtu)
+        Offload::of_bare(FrameRef { head: frame, tail: &[] }, mtu, None)
     }
 
     proptest! {
@@ -204,6 +215,20 @@ mod tests {
             let expected = if sample.tcp.is_some() { Ok(offload) } else { Err(Reason::Uncuttable) };
             prop_assert_eq!(said(&frame, mtu), expected);
             prop_assert_eq!(said(&frame, mtu.saturating_sub(offload.gso_size)), Err(Reason::Uncuttable));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_uncut_udp_super_frame_needs_to_be_told_its_segments(sample in samples(), mtu in 200u16..) {
+            let (frame, offload) = sample.build();
+            let told = |size| Offload::of_bare(FrameRef { head: &frame, tail: &[] }, mtu, Some(size));
+            if sample.tcp.is_some() {
+                prop_assert_eq!(told(offload.gso_size), said(&frame, mtu));
+            } else if frame.len() > usize::from(offload.header_len + offload.gso_size) {
+                prop_assert_eq!(told(offload.gso_size), Ok(offload));
+                prop_assert_eq!(told((frame.len() - usize::from(offload.header_len)) as u16), said(&frame, mtu));
+            }
         }
     }
 

@@ -23,7 +23,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use encap::{Inner, Tunnel};
 use host::{Taken, Train, UdpSocket};
-use packet::view::{ETHERNET_LEN, ethertype};
+use packet::view::{ETHERNET_LEN, Layout, ethertype};
 use packet::{Burst, FrameRef, Mac, NO_TAIL, Offload, Reason, SMALL_LEN, VNET_HEADER_LEN};
 
 use super::{Budget, Count, Express, Port};
@@ -148,12 +148,16 @@ struct Taking<'a> {
 impl Taking<'_> {
     fn take(&mut self, train: &Train) {
         let counters = self.port.counters.of(self.lane.number);
+        let (segment, told) = match self.is_super_frame(train) {
+            true => (train.length, u16::try_from(train.segment).ok()),
+            false => (train.segment, None),
+        };
+        let alone = train.length <= segment;
         let mut start = 0;
         let mut datagrams = 0;
         while start < train.length {
-            let end = train.length.min(start + train.segment);
-            let alone = train.length <= train.segment;
-            if let Err(reason) = self.take_one((start, end), alone) {
+            let end = train.length.min(start + segment);
+            if let Err(reason) = self.take_one((start, end), alone, told) {
                 counters.drop(reason);
             }
             (start, datagrams) = (end, datagrams + 1);
@@ -162,7 +166,19 @@ impl Taking<'_> {
         counters.add(Count::ReceivedBytes, train.length as u64);
     }
 
-    fn take_one(&mut self, (start, end): (usize, usize), alone: bool) -> Result<(), Reason> {
+    /// True for one datagram with a UDP super-frame that the kernel beside us has not cut. Its segment size, the inner one, is
+    /// told as that of a train is; but no frame of a train is as long as all of it.
+    fn is_super_frame(&mut self, train: &Train) -> bool {
+        if train.segment >= train.length || self.uplink.header.is_empty() {
+            return false;
+        }
+        let header_len = self.uplink.header.len();
+        let landed = &self.lane.slots.landing(self.landed)[self.uplink.landing()..][..train.length];
+        let inner = landed.get(header_len..).and_then(Layout::parse);
+        inner.is_some_and(|inner| header_len + inner.end == train.length)
+    }
+
+    fn take_one(&mut self, (start, end): (usize, usize), alone: bool, told: Option<u16>) -> Result<(), Reason> {
         let (uplink, ethernet) = (self.uplink, self.ethernet());
         if self.remote == 0 {
             return Err(Reason::ForeignSource);
@@ -178,7 +194,7 @@ impl Taking<'_> {
         if uplink.skipped() > 0 {
             landing[frame.start..frame.start + ETHERNET_LEN].copy_from_slice(&ethernet);
         }
-        let offload = Offload::of_bare(FrameRef { head: &landing[frame.clone()], tail: &[] }, uplink.mtu)?;
+        let offload = Offload::of_bare(FrameRef { head: &landing[frame.clone()], tail: &[] }, uplink.mtu, told)?;
         let length = frame.len();
         if self.burst.room() <= ROOM_FOR_ANSWERS {
             return Err(Reason::NoRoom);

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, UdpSocket as PlainSocket};
 
 use encap::vxlan_header;
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use packet::view::Family;
 use packet::{Mac, Offload, Reason, Vni};
 use podswitch::port::Count;
@@ -188,6 +189,22 @@ fn a_kernels_uncut_super_frame_is_taken_for_one() {
     let [(offload, frame)] = &far.take_frames(2)[..] else { panic!("one frame") };
     assert_eq!((offload.gso, offload.gso_size), (packet::Gso::Tcp4, TUNNEL_MTU - 40));
     assert_eq!(Packet::read(offload, frame).payload, sent.payload);
+}
+
+#[test]
+fn a_kernels_uncut_datagrams_are_told_apart_from_a_train() {
+    let (_near, mut far) = nodes(Kind::Vxlan);
+    let neighbour = PlainSocket::bind((address(1).ip(), 0)).unwrap();
+    for (size, segment) in [(20_500, 1000), (300, 100)] {
+        let sent = Packet { macs: (NEAR, FAR), ..udp(Family::V4, 1, 2, size) };
+        let (_, frame) = sent.super_frame(segment);
+        setsockopt(&neighbour, UdpGsoSegment, &i32::from(segment)).unwrap();
+        neighbour.send_to(&[&vxlan_header(Vni::FLANNEL)[..], &frame].concat(), address(2)).unwrap();
+        while far.turn() {}
+        let [(offload, frame)] = &far.take_frames(2)[..] else { panic!("one frame") };
+        assert_eq!((offload.gso, offload.gso_size), (packet::Gso::Udp, segment));
+        assert_eq!(Packet::read(offload, frame).payload, sent.payload);
+    }
 }
 
 /// Every byte of a proper datagram changed, one at a time, and every length of it: nothing is ever forwarded that was
