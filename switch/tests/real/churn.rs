@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::rig::{Pod, Rig, must};
-use crate::traffic::udp;
+use crate::traffic::{EndOnDrop, udp};
 
 #[test]
 fn no_frame_arrives_in_the_wrong_pod_while_pods_come_and_go() {
@@ -93,14 +93,5 @@ fn take_all_addresses(receivers: &[Pod; 3]) {
         for address in others {
             must(pod, &format!("ip route add local {address} dev lo"));
         }
-    }
-}
-
-/// Ends the threads of a test also by its panic.
-struct EndOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for EndOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -1,13 +1,12 @@
-//! Pods of two nodes: a switch in each, or on one side what flannel makes of the kernel's own parts.
+//! Pods of two nodes, a switch in each.
 
 use std::net::IpAddr;
 
 use control::{Backend, ChangeNeighbors, DeleteNeighbor, Neighbor, Origin};
-use host::Namespace;
 use packet::Mac;
 
 use crate::rig::{Pod, Rig, call, link, must, namespace, ping, subnets, until};
-use crate::traffic::{MIB, connect, connection, exchange, listen};
+use crate::traffic::{MIB, connection, exchange};
 
 #[test]
 fn pods_of_two_nodes_talk_through_vxlan() {
@@ -73,38 +72,6 @@ fn pods_of_two_nodes_talk_without_a_tunnel() {
     must(&one.node, "ip route show proto 112").has("10.244.2.0/24 via 192.168.9.2 dev up0");
     outlives_a_restart(&mut one, &a, &b.addresses());
     goes([one, two], [&a, &b], &b.addresses());
-}
-
-#[test]
-fn a_node_of_flannels_made_of_the_kernels_parts_is_a_neighbour() {
-    let ours = Rig::stopped_at(1, "underlay_address = [\"192.168.9.1\"]");
-    let flannel = namespace("psw-flannel");
-    link([(&ours.node, "up0", WIRE[0]), (&flannel, "up0", WIRE[1])]);
-    let mut ours = ours;
-    ours.start();
-    let vtep_mac = ours.client().config().unwrap().vtep_mac.unwrap();
-    let (pod, mac) = flannel_node(&flannel, vtep_mac);
-    let neighbor = Neighbor {
-        subnet: subnets(2)[0],
-        via: "192.168.9.2".parse().unwrap(),
-        backend: Backend::Vxlan,
-        mac: Some(mac),
-        origin: Origin::Cli,
-    };
-    change(&ours, ChangeNeighbors { add: vec![neighbor], ..Default::default() });
-    let (a, theirs): (Pod, IpAddr) = (ours.pod(2), "10.244.2.2".parse().unwrap());
-    ping(&a, theirs);
-    ping(&pod, a.v4());
-    ping(&flannel, a.v4());
-    ping(&ours.node, theirs);
-    // Nodes of flannel's have the first address of their subnet.
-    ping(&flannel, "10.244.1.0");
-    ping(&a, "10.244.2.0");
-    let listener = listen(&pod, theirs, 7000);
-    exchange(&connect(&a, (theirs, 7000).into(), &listener), 8 * MIB);
-    let listener = listen(&a, a.v4(), 7001);
-    exchange(&connect(&pod, (a.v4(), 7001).into(), &listener), 8 * MIB);
-    ours.settled();
 }
 
 #[test]
@@ -175,14 +142,14 @@ fn a_port_that_a_device_of_the_kernels_has_is_told() {
 
 /// What tunnels go over; without one it is what the pods speak.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Underlay {
+pub(crate) enum Underlay {
     V4,
     V6,
     Same,
 }
 
 /// Two nodes joined by a link, each with a running switch; `ADDRESS` and `ADDRESS6` stand for their own.
-fn nodes(configuration: &str) -> [Rig; 2] {
+pub(crate) fn nodes(configuration: &str) -> [Rig; 2] {
     let with = |site: u8| {
         let text = configuration.replace("ADDRESS6", &format!("fd00:9::{site}"));
         Rig::stopped_at(site, &text.replace("ADDRESS", &format!("192.168.9.{site}")))
@@ -197,7 +164,7 @@ fn nodes(configuration: &str) -> [Rig; 2] {
 }
 
 /// The neighbours that the node with this switch is for others.
-fn neighbors(rig: &Rig, (backend, underlay): (Backend, Underlay)) -> Vec<Neighbor> {
+pub(crate) fn neighbors(rig: &Rig, (backend, underlay): (Backend, Underlay)) -> Vec<Neighbor> {
     let config = rig.client().config().unwrap();
     let site = config.pod_ranges[0].to_string().split('.').nth(2).unwrap().parse().unwrap();
     let node: [IpAddr; 2] = [format!("192.168.9.{site}"), format!("fd00:9::{site}")].map(|text| text.parse().unwrap());
@@ -216,12 +183,12 @@ fn neighbors(rig: &Rig, (backend, underlay): (Backend, Underlay)) -> Vec<Neighbo
     subnets(site).into_iter().filter(carried).map(neighbor).collect()
 }
 
-fn tell(rig: &Rig, of: &Rig, how: (Backend, Underlay)) {
+pub(crate) fn tell(rig: &Rig, of: &Rig, how: (Backend, Underlay)) {
     change(rig, ChangeNeighbors { add: neighbors(of, how), ..Default::default() });
 }
 
 #[track_caller]
-fn change(rig: &Rig, change: ChangeNeighbors) {
+pub(crate) fn change(rig: &Rig, change: ChangeNeighbors) {
     rig.client().change_neighbors(change).unwrap();
 }
 
@@ -282,32 +249,5 @@ fn goes([mut one, mut two]: [Rig; 2], [a, b]: [&Pod; 2], theirs: &[IpAddr]) {
     }
 }
 
-/// What flannel's VXLAN backend programs, a bridge and a pod, for a neighbour of that MAC; the pod, and the node's own MAC.
-fn flannel_node(node: &Namespace, neighbor: Mac) -> (host::TemporaryNamespace, Mac) {
-    let pod = namespace("psw-kernel-pod");
-    for line in [
-        "sysctl -q -w net.ipv4.ip_forward=1",
-        "ip link add flannel.1 type vxlan id 1 dev up0 local 192.168.9.2 dstport 8472 nolearning",
-        "ip link set flannel.1 mtu 1450 up",
-        "ip address add 10.244.2.0/32 dev flannel.1",
-        "ip link add cni0 mtu 1450 type bridge",
-        "ip address add 10.244.2.1/24 dev cni0",
-        "ip link set cni0 up",
-        &format!("ip link add v0 mtu 1450 type veth peer name eth0 mtu 1450 netns {}", pod.name()),
-        "ip link set v0 master cni0 up",
-        &format!("ip neighbor replace 10.244.1.0 lladdr {neighbor} dev flannel.1 nud permanent"),
-        &format!("bridge fdb replace {neighbor} dev flannel.1 dst 192.168.9.1 self permanent"),
-        "ip route replace 10.244.1.0/24 via 10.244.1.0 dev flannel.1 onlink",
-    ] {
-        must(node, line);
-    }
-    for line in ["ip address add 10.244.2.2/24 dev eth0", "ip link set eth0 up", "ip route add default via 10.244.2.1"]
-    {
-        must(&pod, line);
-    }
-    let mac = host::Netlink::open_in(node).unwrap().link("flannel.1").unwrap().mac;
-    (pod, mac)
-}
-
 /// The addresses of the two ends of the link between nodes.
-const WIRE: [[&str; 2]; 2] = [["192.168.9.1/24", "fd00:9::1/64"], ["192.168.9.2/24", "fd00:9::2/64"]];
+pub(crate) const WIRE: [[&str; 2]; 2] = [["192.168.9.1/24", "fd00:9::1/64"], ["192.168.9.2/24", "fd00:9::2/64"]];

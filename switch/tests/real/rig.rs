@@ -152,7 +152,7 @@ impl Rig {
 
     /// A new pod, joined.
     pub(crate) fn pod(&self, number: u8) -> Pod {
-        let pod = Pod { site: self.site, ..Pod::new(number) };
+        let pod = Pod::at(self.site, number);
         self.join(&pod);
         pod
     }
@@ -209,7 +209,12 @@ impl Drop for Rig {
 impl Pod {
     /// A pod that is not joined yet.
     pub(crate) fn new(number: u8) -> Pod {
-        Pod { namespace: namespace("psw-pod"), site: 0, number }
+        Pod::at(0, number)
+    }
+
+    /// The same of the pod ranges of number `site`.
+    pub(crate) fn at(site: u8, number: u8) -> Pod {
+        Pod { namespace: namespace("psw-pod"), site, number }
     }
 
     pub(crate) fn v4(&self) -> IpAddr {

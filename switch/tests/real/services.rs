@@ -3,6 +3,9 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
 
+use control::Backend;
+
+use crate::nodes::{Underlay, nodes, tell};
 use crate::rig::{Pod, Rig, feed, must};
 use crate::traffic::{MIB, connect, exchange, listen, receive, udp};
 
@@ -68,6 +71,38 @@ fn a_service_connection_outlives_a_switch_that_died_when_the_client_speaks_first
     (&ends.0).write_all(b"?").unwrap();
     (&ends.1).read_exact(&mut [0]).unwrap();
     exchange(&ends, 4 * MIB);
+}
+
+/// The node of the client translates; replies come back through it whatever lies between the nodes.
+#[test]
+fn a_pod_reaches_a_service_on_a_pod_of_another_node() {
+    for (tunnels, how) in [
+        ("underlay_address = [\"ADDRESS\"]", (Backend::Vxlan, Underlay::V4)),
+        ("underlay_address = [\"ADDRESS\"]\ntunnels = [\"udp\"]", (Backend::Udp, Underlay::V4)),
+        ("", (Backend::HostGw, Underlay::Same)),
+    ] {
+        let [one, two] = nodes(tunnels);
+        tell(&one, &two, how);
+        tell(&two, &one, how);
+        let (client, backend) = (one.pod(2), two.pod(3));
+        let rules = RULES.replace("10.244.0.3", "10.244.2.3").replace("fd00:10:244::3", "fd00:10:244:2::3");
+        let said = feed(&one.node, "nft -f -", &rules);
+        assert!(said.success, "{}", said.text);
+        must(&one.node, "ip -4 route add 10.96.0.0/16 dev podswitch0 via 169.254.1.1 onlink");
+        must(&one.node, "ip -6 route add fd00:10:96::/64 dev podswitch0 via fe80::ecee:eeff:feee:eeee onlink");
+        let families = client.addresses().into_iter().zip(backend.addresses()).zip(services());
+        let carried = |address: &IpAddr| how.0 != Backend::Udp || address.is_ipv4();
+        for ((own, address), service) in families.filter(|((own, _), _)| carried(own)) {
+            let listener = listen(&backend, address, 8080);
+            let ends = connect(&client, (service, 80).into(), &listener);
+            assert_eq!(ends.1.peer_addr().unwrap().ip(), own, "the client's address was translated");
+            exchange(&ends, 8 * MIB);
+            ask_and_answer((&client, own), (&backend, address), (service, 53).into());
+            exchange(&connect(&one.node, (service, 80).into(), &listener), 4 * MIB);
+        }
+        one.settled();
+        two.settled();
+    }
 }
 
 /// Several datagrams to a service and back, which must seem to come from it.

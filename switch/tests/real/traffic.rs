@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use host::Namespace;
@@ -125,6 +126,15 @@ impl Blocks {
         self.number += 1;
         self.block[..8].copy_from_slice(&self.number.to_be_bytes());
         &self.block
+    }
+}
+
+/// Ends the threads of a test also by its panic.
+pub(crate) struct EndOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
