@@ -1,11 +1,12 @@
-//! The network between nodes: the addresses that tunnels end at, and devices of the kernel that have a tunnel's port.
+//! The network between nodes: the addresses that tunnels end at, and who else has a tunnel's port.
 
 use std::net::IpAddr;
 
 use control::ConfigView;
+use encap::VXLAN_PORT;
 use host::{Address, Error, Link, Netlink};
 
-use super::{Finding, found, lacking, note};
+use super::{Finding, Status, found, lacking, note, text};
 use crate::config::Underlay;
 
 /// Looks at the underlay of a switch that runs with `config`; without one, at the ports it would have.
@@ -52,8 +53,25 @@ fn ports(config: Option<&ConfigView>) -> Finding {
     let defaults = Underlay::default();
     let (vxlan, udp) =
         config.map_or((defaults.vxlan_port, defaults.udp_port), |config| (config.vxlan_port, config.udp_port));
-    let devices = Netlink::open().and_then(|mut own| own.vxlan_ports());
-    taken(devices, &[vxlan, udp, IANA_VXLAN_PORT])
+    let ports = [vxlan, udp, VXLAN_PORT];
+    let by_a_device = taken(Netlink::open().and_then(|mut own| own.vxlan_ports()), &ports);
+    // Of a switch that runs the sockets are its own.
+    if by_a_device.status != Status::Ok || config.is_some() {
+        return by_a_device;
+    }
+    let sockets = ["/proc/net/udp", "/proc/net/udp6"].map(|list| text(list).unwrap_or_default());
+    sockets.iter().find_map(|sockets| held(sockets, &ports)).unwrap_or(by_a_device)
+}
+
+/// A program that listens at one of `ports`; `sockets` is what `/proc/net/udp` lists (proc_net(5)).
+fn held(sockets: &str, ports: &[u16]) -> Option<Finding> {
+    let port_of = |line: &str| {
+        let (_, port) = line.split_whitespace().nth(1)?.rsplit_once(':')?;
+        u16::from_str_radix(port, 16).ok()
+    };
+    let port = sockets.lines().filter_map(port_of).find(|port| ports.contains(port))?;
+    let finding = note("ports of tunnels", format!("another program has UDP port {port}"));
+    Some(finding.cured(format!("`ss -ulpn sport = :{port}` names it: end it where the switch is to have that tunnel")))
 }
 
 /// A device of the kernel that has one of `ports` keeps the switch from opening its end there.
@@ -64,7 +82,7 @@ fn taken(devices: Result<Vec<(String, u16)>, Error>, ports: &[u16]) -> Finding {
         Err(error) => return note(subject, format!("not examined: {error}")),
     };
     match devices.iter().find(|(_, port)| ports.contains(port)) {
-        None => found(subject, "no device of the kernel has one"),
+        None => found(subject, "nobody else has one"),
         Some((name, port)) => note(subject, format!("{name}, a VXLAN device of the kernel, has UDP port {port}"))
             .cured(format!(
                 "to have the switch take its place: end the program that made it, `ip link del {name}`, and run with \
@@ -73,12 +91,8 @@ fn taken(devices: Result<Vec<(String, u16)>, Error>, ports: &[u16]) -> Finding {
     }
 }
 
-/// Calico's too.
-const IANA_VXLAN_PORT: u16 = 4789;
-
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
 
     #[test]
@@ -92,6 +106,16 @@ mod tests {
         assert_eq!((finding.status, finding.cure.as_deref()), (Status::Lack, Some("ip link set eth9 up")));
         let finding = judge(&[own], &[], &[link(true)]);
         assert!(finding.status == Status::Lack && finding.detail.contains("no interface has 192.168.9.1"));
+    }
+
+    #[test]
+    fn a_program_that_has_a_tunnels_port_is_told_of() {
+        let line =
+            |port| format!("  1: 00000000:{port:04X} 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 7\n");
+        let sockets = format!("  sl  local_address rem_address   st\n{}{}", line(53), line(8285));
+        let finding = held(&sockets, &[8472, 8285]).unwrap();
+        assert!(finding.detail.contains("8285") && finding.cure.unwrap().contains("sport = :8285"));
+        assert_eq!(held(&sockets, &[8472, 4789]), None);
     }
 
     #[test]

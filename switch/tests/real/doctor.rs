@@ -1,5 +1,7 @@
 //! The doctor's findings against a machine that is made to lack what they are about, and its cures.
 
+use std::net::UdpSocket;
+
 use serde_json::Value;
 
 use crate::stage::Stage;
@@ -32,6 +34,10 @@ fn the_underlay_is_looked_at() {
     let held = finding(&mut stage, "ports of tunnels");
     assert!(held["detail"].as_str().unwrap().contains("flannel.1") && held["cure"].is_string(), "{held}");
     stage.must("ip link del flannel.1");
+    let socket = stage.namespace().run(|| UdpSocket::bind("[::]:8472")).unwrap().unwrap();
+    let held = finding(&mut stage, "ports of tunnels");
+    assert!(held["status"] == "note" && held["detail"].as_str().unwrap().contains("UDP port 8472"), "{held}");
+    drop(socket);
     stage.start_switch("--pod-range 10.244.0.0/24 --underlay-address 192.168.9.1");
     assert_eq!(finding(&mut stage, "underlay address")["detail"], "192.168.9.1 on eth9");
     stage.must("ip link set eth9 down");

@@ -12,6 +12,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Instant;
 
+use host::Namespace;
+
 use crate::rig::PATIENCE;
 
 /// The machine; it ends with this.
@@ -52,6 +54,11 @@ impl Stage {
         stage.must(&names);
         SETUP.lines().for_each(|line| drop(stage.must(line)));
         stage
+    }
+
+    /// The machine's network.
+    pub(crate) fn namespace(&self) -> Namespace {
+        Namespace::open(format!("/proc/{}/ns/net", self.shell.id())).unwrap()
     }
 
     /// Runs one command of the shell's language; a job in the background goes on.
