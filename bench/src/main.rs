@@ -62,7 +62,13 @@ enum Command {
     Path(PathArguments),
     /// Forward frames between TAPs made in two namespaces until standard input ends.
     #[command(hide = true)]
-    Forwarder { first: PathBuf, second: PathBuf },
+    Forwarder {
+        first: PathBuf,
+        second: PathBuf,
+        /// Of a hundred frames, how many go after later ones.
+        #[arg(long, default_value_t = 0)]
+        reorder: u8,
+    },
     /// Forward between a TUN made here and another node until standard input ends.
     #[command(hide = true)]
     UdpForwarder { own: Ipv4Addr, peer: Ipv4Addr },
@@ -148,6 +154,9 @@ struct AcrossArguments {
     /// Of a hundred frames on the wire, how many are lost each way; one that crosses uncut is lost whole.
     #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=50))]
     loss: u8,
+    /// Of a hundred frames on the wire, how many arrive after later ones, each way; the wire is a plain forwarder then.
+    #[arg(long, default_value_t = 0, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(..=50), conflicts_with = "underlay_offloads")]
+    reorder: u8,
     /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
@@ -236,8 +245,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
-        Command::Forwarder { first, second } => {
-            forwarder::run(&[first.clone(), second.clone()])?;
+        Command::Forwarder { first, second, reorder } => {
+            forwarder::run(&[first.clone(), second.clone()], *reorder)?;
             return Ok(ExitCode::SUCCESS);
         }
         Command::UdpForwarder { own, peer } => {
@@ -327,6 +336,7 @@ impl AcrossArguments {
                 mtu: self.mtu,
                 offloads: self.underlay_offloads,
                 loss_percent: self.loss,
+                reorder_percent: self.reorder,
             },
             subject: self.subject,
             peers: self.peers.clone().unwrap_or_else(|| across::default_peers(backend, inner, underlay)),

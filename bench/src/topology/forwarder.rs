@@ -1,7 +1,8 @@
 //! The plain forwarders: one thread, one read and one write per frame, no offloads.
 //!
 //! They stand for what a program reaches that treats a TAP or TUN as a file of frames. [`run`] forwards between two pods'
-//! TAPs, [`udp::run`] between the TUN of a node and another node. Each is a process of its own (a hidden command of this
+//! TAPs, or as a wire between nodes that changes the order of some frames ([`wire`]); [`udp::run`] between the TUN of a node and
+//! another node. Each is a process of its own (a hidden command of this
 //! program), so that it can be pinned and ended apart from the load; it ends when its standard input does, so that it
 //! never outlives the bench.
 
@@ -11,7 +12,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use host::Namespace;
+use host::{Namespace, TemporaryNamespace};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use tun_tap::{Iface, Mode};
@@ -21,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::machine;
 
 pub mod udp;
+pub mod wire;
 
 /// A running forwarder; ended on drop.
 #[derive(Debug)]
@@ -36,6 +38,14 @@ impl Forwarder {
         let forwarder = Self::start(&Namespace::current()?, command, cpu)?;
         pods.iter().try_for_each(kernel::address_on_link)?;
         Ok(forwarder)
+    }
+
+    /// Starts a wire between two nodes by TAPs `eth0`, which changes the order of so many of a hundred frames.
+    pub(super) fn wire(nodes: &[TemporaryNamespace; 2], reorder_percent: u8) -> Result<Self> {
+        let mut command = Command::new(program("podswitch-bench")?);
+        command.arg("forwarder").args(nodes.iter().map(|node| node.path()));
+        command.args(["--reorder", &reorder_percent.to_string()]);
+        Self::start(&Namespace::current()?, command, None)
     }
 
     /// Starts the forwarder of `node`, from its own address to that of the other; its TUN is down.
@@ -85,13 +95,15 @@ impl Drop for Forwarder {
     }
 }
 
-/// The body of the command `forwarder`: makes a TAP `eth0` in each namespace and forwards until standard input ends.
-pub fn run(namespaces: &[PathBuf; 2]) -> Result<()> {
+/// The body of the command `forwarder`: makes a TAP `eth0` in each namespace and forwards until standard input ends, of a hundred
+/// frames `reorder_percent` after later ones.
+pub fn run(namespaces: &[PathBuf; 2], reorder_percent: u8) -> Result<()> {
     let [first, second] = namespaces;
     let taps = [open_tap(first)?, open_tap(second)?];
     say_ready()?;
     let descriptors = taps.each_ref().map(Iface::as_raw_fd);
-    let forwarded = forward(descriptors, |from| forward_frame(&taps[from], &taps[1 - from]));
+    let mut wires = [1, 2].map(|seed| wire::Wire::new(reorder_percent, seed));
+    let forwarded = forward(descriptors, |from| wires[from].carry(&taps[from], &taps[1 - from]));
     forwarded.map_err(Error::system("forward frames between two TAPs"))
 }
 
@@ -113,7 +125,7 @@ fn say_ready() -> Result<()> {
 
 /// Calls `step` with the number of a descriptor while that may be read, until standard input ends. A step forwards one
 /// frame; it fails with `WouldBlock` when there is none.
-fn forward(descriptors: [RawFd; 2], step: impl Fn(usize) -> io::Result<()>) -> io::Result<()> {
+fn forward(descriptors: [RawFd; 2], mut step: impl FnMut(usize) -> io::Result<()>) -> io::Result<()> {
     let mut poll = Poll::new()?;
     let mut events = Events::with_capacity(4);
     for (number, fd) in descriptors.into_iter().chain([0]).enumerate() {
@@ -143,12 +155,6 @@ fn forward(descriptors: [RawFd; 2], step: impl Fn(usize) -> io::Result<()>) -> i
     }
 }
 
-fn forward_frame(from: &Iface, to: &Iface) -> io::Result<()> {
-    let mut frame = [0; FRAME_MAX];
-    let length = read(from, &mut frame)?;
-    write(to, &frame[..length])
-}
-
 /// Reads a frame; an interface that is not up yet (EIO) has none.
 fn read(from: &Iface, frame: &mut [u8]) -> io::Result<usize> {
     from.recv(frame).map_err(|error| match error.raw_os_error() {
@@ -166,7 +172,5 @@ fn write(to: &Iface, frame: &[u8]) -> io::Result<()> {
 }
 
 const READY: &str = "ready\n";
-/// Of a TAP with MTU 1500: Ethernet header and one VLAN tag on top.
-const FRAME_MAX: usize = 1518;
 /// Turns about between both directions, so that a flood of one does not starve the other.
 const FRAMES_PER_TURN: usize = 64;

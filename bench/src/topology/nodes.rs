@@ -23,6 +23,7 @@ use control::{Neighbor, Origin};
 use host::{Sysctl, TemporaryNamespace};
 use packet::{Mac, Prefix};
 
+use super::forwarder::Forwarder;
 use super::switch::Switch;
 use super::{Pod, Program};
 use crate::error::{Error, Result};
@@ -157,6 +158,8 @@ pub struct Nodes {
     crossing: Crossing,
     // Dropped before the pods: a program lets go of its devices, then their namespaces go.
     nodes: [Node; 2],
+    #[allow(dead_code, reason = "held for its drop")]
+    wire: Option<Forwarder>,
     pods: [Pod; 2],
 }
 
@@ -171,7 +174,7 @@ impl Nodes {
     pub fn new(crossing: Crossing, backend: Backend, underlay: &Underlay, program: &Program) -> Result<Self> {
         let (backend, kinds) = crossing.ends(backend)?;
         let namespaces = [TemporaryNamespace::new("bench-node")?, TemporaryNamespace::new("bench-node")?];
-        underlay.wire(&namespaces)?;
+        let wire = underlay.wire(&namespaces)?;
         let pods = [Site(1).pod()?, Site(2).pod()?];
         let setting = Setting { backend, underlay, program };
         let [first, second] = namespaces;
@@ -179,7 +182,7 @@ impl Nodes {
             setting.node(kinds[0], first, (Site(1), Site(2)), &pods[0])?,
             setting.node(kinds[1], second, (Site(2), Site(1)), &pods[1])?,
         ];
-        Ok(Self { crossing, nodes, pods })
+        Ok(Self { crossing, nodes, wire, pods })
     }
 
     /// What both nodes are.

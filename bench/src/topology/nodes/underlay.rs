@@ -3,7 +3,8 @@
 //! A veth pair passes super-frames uncut and checksums unfinished, which no network card and no switch in between does:
 //! tunnels look better on it than they are. So what it takes off the kernel's hands can be switched off, and frames be
 //! lost on arrival at either node. What crosses uncut is lost as a whole. The kernel's own frame reordering
-//! (`netem`) is missing in many kernels, and nothing else in it reorders at will, so neither does this.
+//! (`netem`) is missing in many kernels, so a wire that changes the order of frames is a plain forwarder between two TAPs: all
+//! frames are cut and finished there.
 
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -16,6 +17,7 @@ use ipnet::IpNet;
 use super::Site;
 use crate::error::{Error, Result};
 use crate::load::Family;
+use crate::topology::forwarder::Forwarder;
 use crate::topology::kernel::{ETH0, UP, address_of};
 
 /// The wire, as it is to be.
@@ -29,11 +31,13 @@ pub struct Underlay {
     pub offloads: Offloads,
     /// Of a hundred frames, how many are lost, each way.
     pub loss_percent: u8,
+    /// Of a hundred frames, how many arrive after later ones, each way.
+    pub reorder_percent: u8,
 }
 
 impl Default for Underlay {
     fn default() -> Self {
-        Self { family: Family::V4, mtu: 1500, offloads: Offloads::On, loss_percent: 0 }
+        Self { family: Family::V4, mtu: 1500, offloads: Offloads::On, loss_percent: 0, reorder_percent: 0 }
     }
 }
 
@@ -72,17 +76,30 @@ impl Offloads {
 impl Underlay {
     /// The conditions of a report.
     pub fn describe(&self) -> String {
-        let Self { mtu, offloads, loss_percent, .. } = self;
-        format!("wire of MTU {mtu}, offloads {}, {loss_percent} % lost", offloads.name())
+        let Self { mtu, offloads, loss_percent, reorder_percent, .. } = self;
+        let wire = format!("wire of MTU {mtu}, offloads {}, {loss_percent} % lost", offloads.name());
+        if *reorder_percent == 0 {
+            wire
+        } else {
+            format!("{wire}, {reorder_percent} % late, through a plain forwarder")
+        }
     }
 
-    /// Joins the namespaces of nodes 1 and 2 by `eth0` in each.
-    pub(super) fn wire(&self, nodes: &[TemporaryNamespace; 2]) -> Result<()> {
+    /// Joins the namespaces of nodes 1 and 2 by `eth0` in each, and says what has to be held for that.
+    pub(super) fn wire(&self, nodes: &[TemporaryNamespace; 2]) -> Result<Option<Forwarder>> {
+        let forwarder = match self.reorder_percent {
+            0 => self.veth(nodes).map(|()| None)?,
+            percent => Some(Forwarder::wire(nodes, percent)?),
+        };
+        self.set_up(&nodes[0], (Site(1), Site(2)))?;
+        self.set_up(&nodes[1], (Site(2), Site(1)))?;
+        Ok(forwarder)
+    }
+
+    fn veth(&self, nodes: &[TemporaryNamespace; 2]) -> Result<()> {
         let far = Some(nodes[1].as_fd());
         let pair = VethPair { name: ETH0, peer: ETH0, peer_namespace: far, mtu: Some(self.mtu), ..VethPair::default() };
-        Netlink::open_in(&nodes[0])?.create_veth(&pair)?;
-        self.set_up(&nodes[0], (Site(1), Site(2)))?;
-        self.set_up(&nodes[1], (Site(2), Site(1)))
+        Ok(Netlink::open_in(&nodes[0])?.create_veth(&pair)?)
     }
 
     /// Permanent neighbours, so that no resolution falls into a measurement, or is lost.
