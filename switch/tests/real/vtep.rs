@@ -117,7 +117,7 @@ impl Flavour {
         ends.exchange_streams(MIB / 4);
         ends.exchange_datagrams();
         ends.send_mark();
-        capture.is_sound(self.port);
+        capture.ends_sound(self.port);
         for pod in [&*ends.pod, &ends.their_pod] {
             let faults = checksum_faults(pod);
             assert!(faults.values().all(|count| *count == 0), "{faults:?}");
@@ -261,7 +261,7 @@ impl Capture {
 
     /// Every frame is read to its last header, every checksum is right, and nothing is worth a warning. What a stream lost on a busy
     /// machine is no fault of a frame.
-    fn is_sound(mut self, port: u16) {
+    fn ends_sound(mut self, port: u16) {
         let has_mark = || fs::read(&self.file).unwrap().windows(MARK.len()).any(|bytes| bytes == MARK);
         until("the last frame", || has_mark().then_some(()));
         kill(Pid::from_raw(self.dumpcap.id() as i32), Signal::SIGINT).unwrap();
