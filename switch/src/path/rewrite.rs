@@ -18,7 +18,10 @@ pub(super) fn rewrite(burst: &mut Burst, world: &World, lane: &mut Lane) {
         }
         let next = world.adjacency(burst.adjacency[row]);
         let v6 = burst.shape[row] & shape::V6 != 0;
-        let on_wire = bytes_on_wire(burst, row, lane);
+        let mut on_wire = bytes_on_wire(burst, row, lane);
+        if on_wire > usize::from(next.mtu) && has_guessed_segments(burst, row) {
+            on_wire -= cut_shorter(burst, row, lane, on_wire - usize::from(next.mtu));
+        }
         let head = lane.slots.head_mut(burst.head[row], burst.length[row]);
         let time_to_live = ETHERNET_LEN + if v6 { 7 } else { 8 };
         if head[time_to_live] <= 1 {
@@ -51,6 +54,27 @@ fn bytes_on_wire(burst: &Burst, row: usize, lane: &Lane) -> usize {
     };
     let size = offload.map_or(0, |offload| usize::from(offload.gso_size));
     whole.min(transport - ETHERNET_LEN + transport_len + size)
+}
+
+/// True for a TCP super-frame out of a tunnel: how long its sender's segments were nobody said ([`Offload::of_bare`]), and they may
+/// have been shorter all along. A sender that is told of an MTU it keeps already does nothing, and its stream would stand still.
+#[inline]
+fn has_guessed_segments(burst: &Burst, row: usize) -> bool {
+    let is_super = burst.shape[row] & shape::SUPER != 0;
+    is_super && burst.remote[row] != 0 && burst.protocol[row] == super::transport_fields::TCP
+}
+
+/// Takes `bytes` from each segment, where they have more; how many were taken.
+#[cold]
+fn cut_shorter(burst: &Burst, row: usize, lane: &mut Lane, bytes: usize) -> usize {
+    let header = lane.slots.before_mut(burst.head[row], VNET_HEADER_LEN);
+    let offload = Offload::parse((&*header).try_into().expect("a header's length was taken"));
+    let shorter = |offload: &Offload| usize::from(offload.gso_size).checked_sub(bytes).filter(|size| *size > 0);
+    let Some((offload, size)) = offload.ok().and_then(|offload| shorter(&offload).map(|size| (offload, size))) else {
+        return 0;
+    };
+    header.copy_from_slice(&Offload { gso_size: size as u16, ..offload }.bytes());
+    bytes
 }
 
 /// One hop less to live.

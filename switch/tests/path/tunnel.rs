@@ -7,6 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use packet::view::Family;
 use packet::{Mac, Offload, Reason, Vni};
 use podswitch::port::Count;
+use podswitch::world::hop_of;
 
 use crate::ends::{FAR, Kind, NEAR, address, nodes};
 use crate::frames::{Packet, Transport, arp_request};
@@ -189,6 +190,23 @@ fn a_kernels_uncut_super_frame_is_taken_for_one() {
     let [(offload, frame)] = &far.take_frames(2)[..] else { panic!("one frame") };
     assert_eq!((offload.gso, offload.gso_size), (packet::Gso::Tcp4, TUNNEL_MTU - 40));
     assert_eq!(Packet::read(offload, frame).payload, sent.payload);
+}
+
+/// Its sender may have made them so short from the first; were it told, it would do nothing and the stream stand still.
+#[test]
+fn a_kernels_uncut_super_frame_is_cut_to_what_the_next_hop_takes() {
+    for family in FAMILIES {
+        let (_near, mut far) = nodes(Kind::Vxlan);
+        let next = hop_of(2).index();
+        far.world.adjacencies[next].mtu = 1400;
+        let sent = Packet { macs: (NEAR, FAR), ..tcp(family, 1, 2, 20_000) };
+        let neighbour = PlainSocket::bind((address(1).ip(), 0)).unwrap();
+        neighbour.send_to(&[&vxlan_header(Vni::FLANNEL)[..], &sent.super_frame(1360).1].concat(), address(2)).unwrap();
+        while far.turn() {}
+        let [(offload, frame)] = &far.take_frames(2)[..] else { panic!("one frame") };
+        assert_eq!(offload.gso_size, if family == Family::V4 { 1360 } else { 1340 });
+        assert_eq!(Packet::read(offload, frame).payload, sent.payload);
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use control::{Backend, ChangeNeighbors, Neighbor, Origin, PortKind, PortView};
+use control::{Attach, Backend, ChangeNeighbors, Neighbor, Origin, PortKind, PortView};
 use host::{Namespace, TemporaryNamespace};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
@@ -74,6 +74,22 @@ fn datagrams_that_the_kernel_leaves_uncut_arrive_as_what_they_stand_for() {
                 assert!(receive(&receiver).0 == segment);
             }
         }
+    }
+    nodes.ours.settled();
+}
+
+/// How long the sender's segments were nobody tells the switch; they fit already.
+#[test]
+fn a_stream_that_the_kernel_leaves_uncut_reaches_a_pod_of_a_smaller_mtu() {
+    let (nodes, ends) = Flavour::FLANNEL.nodes();
+    let small = Pod::at(1, 3);
+    let mtu = Some(1400.try_into().unwrap());
+    nodes.ours.client().attach(Attach { mtu, ..small.attach() }).unwrap();
+    for (theirs, own) in ends.theirs.into_iter().zip(small.addresses()) {
+        let listener = listen(&small, own, PORT);
+        exchange(&connect(&ends.their_pod, (own, PORT).into(), &listener), 2 * MIB);
+        let listener = listen(&ends.their_pod, theirs, PORT);
+        exchange(&connect(&small, (theirs, PORT).into(), &listener), 2 * MIB);
     }
     nodes.ours.settled();
 }
