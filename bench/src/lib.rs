@@ -8,6 +8,7 @@
 //! ([`interrupt`]); the machine's own interfaces and settings are not touched.
 
 pub mod across;
+pub mod cycles;
 pub mod demo;
 pub mod error;
 #[allow(unsafe_code, reason = "sigaction(2) has no safe form: a handler must be async-signal-safe")]
@@ -22,5 +23,7 @@ pub mod report;
 pub mod rounds;
 pub mod statistics;
 pub mod topology;
+#[allow(unsafe_code, reason = "the time stamp counter has no safe form")]
+pub mod tsc;
 
 pub use error::{Error, Result};

@@ -33,6 +33,7 @@ use podswitch::world::{World, hop_of};
 use ring::{Counter, Publisher};
 use route_table::RouteTable;
 
+use crate::cycles;
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::machine::{self, Machine};
@@ -92,6 +93,8 @@ pub fn run(plan: &Plan, machine: Machine, progress: &ProgressBar) -> Result<Repo
         };
         results.extend(METRICS.into_iter().enumerate().filter_map(compare));
     }
+    progress.set_message("cycles");
+    results.extend(cycles::run(plan.rounds));
     Ok(Report::new("path", machine, plan.rounds, results))
 }
 
