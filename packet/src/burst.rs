@@ -4,6 +4,8 @@
 //! that is let go gets its [`Exit`] written, and the departure settles every row exactly once. Columns are fixed arrays
 //! so that a turn allocates nothing.
 
+use std::ops::Range;
+
 use crate::exit::Exit;
 use crate::slot::{NO_TAIL, Slots};
 
@@ -75,6 +77,13 @@ impl Burst {
         BURST - self.len
     }
 
+    /// The rows in use.
+    #[inline]
+    pub fn rows(&self) -> Range<usize> {
+        // The bound says to the compiler what is true anyway, so that no access of a column need be checked.
+        0..self.len.min(BURST)
+    }
+
     /// Adds a received frame as a row; the caller checked [`Burst::room`].
     #[inline]
     pub fn push(&mut self, head: u32, tail: u32, length: u32, from: u16) {
@@ -92,9 +101,10 @@ impl Burst {
     /// Gives every row's slots back and empties the burst.
     #[inline]
     pub fn settle(&mut self, slots: &mut Slots) {
-        for row in 0..self.len {
-            slots.give_small(self.head[row]);
-            slots.give_big(self.tail[row]);
+        let rows = self.rows();
+        slots.give_all_small(&self.head[rows.clone()]);
+        for &tail in self.tail[rows].iter().filter(|tail| **tail != NO_TAIL) {
+            slots.give_big(tail);
         }
         self.len = 0;
     }

@@ -41,7 +41,7 @@ impl Sum {
     #[inline]
     pub fn add_bytes(self, bytes: &[u8]) -> Self {
         let words = words(bytes);
-        let part = if self.odd { u64::from(fold(words).swap_bytes()) } else { u64::from(fold_u32(words)) };
+        let part = if self.odd { u64::from(fold(words).swap_bytes()) } else { u64::from(half(words)) };
         Sum { total: self.total + part, odd: self.odd ^ (bytes.len() % 2 == 1) }
     }
 
@@ -103,13 +103,21 @@ pub fn pseudo_v6(source: Ipv6Addr, destination: Ipv6Addr, protocol: u8, length: 
 #[inline]
 pub fn ipv4_header(header: &[u8; 20]) -> u16 {
     let field = u16::from_ne_bytes([header[10], header[11]]);
-    u16::from_be(!fold(u128::from(five_words(header) - u64::from(field))))
+    u16::from_be(!fold_u64(five_words(header) - u64::from(field)))
 }
 
 /// True when the checksum of an IPv4 header without options is right.
 #[inline]
 pub fn ipv4_header_is_right(header: &[u8; 20]) -> bool {
-    fold(u128::from(five_words(header))) == 0xffff
+    let words = header.as_chunks::<8>();
+    let [one, two] = *words.0 else { unreachable!("twenty bytes are two words and a half") };
+    let half: [u8; 4] = words.1.try_into().expect("four bytes are left");
+    let add = |sum: u64, word: u64| {
+        let (sum, carry) = sum.overflowing_add(word);
+        sum + u64::from(carry)
+    };
+    let sum = add(u64::from_ne_bytes(one), u64::from_ne_bytes(two));
+    fold_u64(add(sum, u32::from_ne_bytes(half).into())) == 0xffff
 }
 
 /// The checksum after one word it covers changed from `old` to `new` (RFC 1624, equation 3).
@@ -118,15 +126,13 @@ pub fn ipv4_header_is_right(header: &[u8; 20]) -> bool {
 /// a UDP result of 0 is to be written as 0xffff.
 #[inline]
 pub fn patch_u16(checksum: u16, old: u16, new: u16) -> u16 {
-    let sum = u32::from(!checksum) + u32::from(!old) + u32::from(new);
-    !fold(u128::from(sum))
+    !fold_u32(u32::from(!checksum) + u32::from(!old) + u32::from(new))
 }
 
 /// [`patch_u16`] for two words at an even place.
 #[inline]
 pub fn patch_u32(checksum: u16, old: u32, new: u32) -> u16 {
-    let sum = u64::from(!checksum) + u64::from(!old) + u64::from(new);
-    !fold(u128::from(sum))
+    !fold_u64(u64::from(!checksum) + u64::from(!old) + u64::from(new))
 }
 
 /// Adds up all 16-bit words of `bytes` in memory order, a last odd byte filled up with zero.
@@ -169,19 +175,33 @@ fn five_words(header: &[u8; 20]) -> u64 {
 
 /// Folds to 32 bits: a non-zero sum stays non-zero.
 #[inline]
-fn fold_u32(sum: u128) -> u32 {
+fn half(sum: u128) -> u32 {
     let (low, carry) = (sum as u64).overflowing_add((sum >> 64) as u64);
-    let low = low + u64::from(carry);
-    let (low, carry) = (low as u32).overflowing_add((low >> 32) as u32);
-    low + u32::from(carry)
+    half_u64(low + u64::from(carry))
 }
 
 /// Folds to 16 bits: a non-zero sum stays non-zero.
 #[inline]
 fn fold(sum: u128) -> u16 {
-    let sum = fold_u32(sum);
-    let (low, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
-    low + u16::from(carry)
+    fold_u32(half(sum))
+}
+
+/// The same.
+#[inline]
+fn fold_u64(sum: u64) -> u16 {
+    fold_u32(half_u64(sum))
+}
+
+/// Added to its halves swapped, a sum has in its upper half what both make, the carry of the lower one included.
+#[inline]
+fn half_u64(sum: u64) -> u32 {
+    (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32
+}
+
+/// The same for 32 bits.
+#[inline]
+fn fold_u32(sum: u32) -> u16 {
+    (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
 }
 
 #[cfg(test)]

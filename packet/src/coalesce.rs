@@ -77,6 +77,14 @@ impl Join {
         self.flows.forget_all();
     }
 
+    /// True when two of the flows with these hashes are one, so that there may be something to join; what was pushed is forgotten.
+    /// Rarely it is true of two flows, and false only when a great many flows share the low bits of their hashes.
+    #[inline]
+    pub fn is_any_repeated(&mut self, hashes: impl IntoIterator<Item = u64>) -> bool {
+        self.flows.forget_all();
+        hashes.into_iter().any(|hash| std::mem::replace(self.flows.open_group(hash), 0) != NO_GROUP)
+    }
+
     /// Adds the next frame, known to the caller as `index`; false, and nothing done, when [`JOIN_MAX`] are in.
     #[inline]
     pub fn push(&mut self, index: u32, frame: FrameRef<'_>, offload: &Offload) -> bool {

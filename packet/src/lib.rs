@@ -31,5 +31,5 @@ pub use prefix::{Prefix, PrefixError};
 pub use segment::{
     ChecksumForm, Cut, CutError, HEADERS_MAX, SEGMENTS_MAX, TCP_CSUM_OFFSET, UDP_CSUM_OFFSET, complete_checksum,
 };
-pub use slot::{FRAME_LEN_MAX, FrameRef, HEADROOM, NO_TAIL, SMALL_LEN, Slots};
+pub use slot::{FRAME_LEN_MAX, FrameRef, HEADROOM, NO_TAIL, SMALL_LEN, START_LEN, Slots};
 pub use vni::{Vni, VniError};

@@ -27,6 +27,8 @@ pub const HEADROOM: usize = 128;
 pub const SMALL_LEN: usize = 2048;
 /// Longest frame, in bytes: the longest IP packet, its Ethernet header, and room to spare.
 pub const FRAME_LEN_MAX: usize = SMALL_LEN + 65_536;
+/// So many bytes of every frame can be read at once, whatever its length: all headers but long chains of IPv6 extensions.
+pub const START_LEN: usize = 128;
 /// The tail column's word for "no tail".
 pub const NO_TAIL: u32 = u32::MAX;
 
@@ -114,6 +116,13 @@ impl Slots {
         }
     }
 
+    /// Gives many small slots back at once.
+    #[inline]
+    pub fn give_all_small(&mut self, heads: &[u32]) {
+        debug_assert!(heads.iter().all(|head| !self.free_small.contains(head)), "a slot was given back twice");
+        self.free_small.extend_from_slice(heads);
+    }
+
     /// Slots not in use, small and big.
     pub fn free(&self) -> (usize, usize) {
         (self.free_small.len(), self.free_big.len())
@@ -158,6 +167,22 @@ impl Slots {
         self.take_in(head, tail, frame.len());
     }
 
+    /// What came beside a frame, and the frame's start. Of a frame shorter than that the bytes behind its end mean nothing.
+    #[inline]
+    pub fn start(&self, head: u32) -> (&[u8; VNET_HEADER_LEN], &[u8; START_LEN]) {
+        let from = head as usize - VNET_HEADER_LEN;
+        let both = &self.small[from..from + VNET_HEADER_LEN + START_LEN];
+        let (header, start) = both.split_first_chunk().expect("a header's length was taken");
+        (header, start.first_chunk().expect("and the start's"))
+    }
+
+    /// The start of a frame, to be changed in place; the bytes behind its end are nobody's.
+    #[inline]
+    pub fn start_mut(&mut self, head: u32) -> &mut [u8; START_LEN] {
+        let from = head as usize;
+        (&mut self.small[from..from + START_LEN]).try_into().expect("the start's length was taken")
+    }
+
     /// The `length` bytes of a frame.
     #[inline]
     pub fn frame(&self, head: u32, tail: u32, length: u32) -> FrameRef<'_> {
@@ -172,6 +197,13 @@ impl Slots {
         let rest = length - in_head;
         let tail = if rest == 0 { &[][..] } else { &self.big[tail as usize + TAIL_AT..tail as usize + TAIL_AT + rest] };
         FrameRef { head: &self.small[start - before..start + in_head], tail }
+    }
+
+    /// The part of a frame in its small slot.
+    #[inline]
+    pub fn head(&self, head: u32, length: u32) -> &[u8] {
+        let start = head as usize;
+        &self.small[start..start + (length as usize).min(SMALL_LEN)]
     }
 
     /// The part of a frame in its small slot, to be changed in place.

@@ -6,7 +6,7 @@ use packet::{Burst, Offload, Punt, Slots, VNET_HEADER_LEN};
 use ring::spsc::Consumer;
 
 use crate::mailbox::{Receiver, Sender, mailbox};
-use crate::path::{self, Departures};
+use crate::path::{self, Departures, Lookups};
 use crate::port::{Count, Link};
 use crate::returns::Returns;
 use crate::tracer::{Record, Tracer};
@@ -24,8 +24,10 @@ pub struct Lane {
     pub returns: Arc<Returns>,
     /// The turn's clock: seconds since the switch started.
     pub now_seconds: u32,
+    /// Scratch memory of lookups.
+    pub(crate) lookups: Box<Lookups>,
     /// The departure's scratch memory.
-    pub(crate) departures: Departures,
+    pub(crate) departures: Box<Departures>,
     /// Looks on while a trace wants it.
     pub tracer: Tracer,
     punts: Sender<Punted>,
@@ -74,6 +76,7 @@ impl Lane {
             spare: None,
             returns,
             now_seconds: 0,
+            lookups: Lookups::new(),
             departures: Departures::new(),
             tracer,
             punts: punts_in,

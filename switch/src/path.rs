@@ -18,6 +18,7 @@
 
 mod depart;
 mod leaving;
+mod lists;
 mod parse;
 mod readdress;
 mod rewrite;
@@ -30,6 +31,7 @@ use packet::Burst;
 
 pub use depart::Departures;
 pub(crate) use readdress::readdress;
+pub use route::Lookups;
 
 use crate::lane::Lane;
 use crate::world::World;

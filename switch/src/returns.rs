@@ -72,14 +72,6 @@ impl Flow {
         [ports << 32 | kind, source, destination, source_high, destination_high]
     }
 
-    /// Spread evenly over 32 bits: the high ones first.
-    #[inline]
-    pub fn hash(&self) -> u32 {
-        let [ports, source, destination, source_high, destination_high] = self.key();
-        let source = (source ^ source_high).wrapping_mul(MIX);
-        ((source ^ destination ^ destination_high ^ ports).wrapping_mul(MIX) >> 32) as u32
-    }
-
     fn idle_seconds_max(&self) -> u32 {
         if self.protocol == transport_fields::TCP { TCP_IDLE_SECONDS } else { OTHER_IDLE_SECONDS }
     }
@@ -131,8 +123,6 @@ impl Returns {
     }
 }
 
-/// Odd, and without pattern: the golden ratio (Knuth, The Art of Computer Programming 3, 6.4).
-const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Entries of a switch.
 pub const RETURNS: usize = 65_536;
 /// Five days: Linux's `nf_conntrack_tcp_timeout_established`.
@@ -175,19 +165,6 @@ mod tests {
         ];
         for other in others {
             assert_ne!(other.key(), flow(7).key(), "{other:?}");
-        }
-    }
-
-    #[test]
-    fn hashes_of_flows_that_differ_in_one_port_are_spread() {
-        for by_source in [true, false] {
-            let mut hits = [0; 8];
-            for port in 0..800 {
-                let (source_port, destination_port) = if by_source { (port, 80) } else { (80, port) };
-                let flow = Flow { source_port, destination_port, ..flow(0) };
-                hits[(flow.hash() >> 29) as usize] += 1;
-            }
-            assert!(hits.iter().all(|hits| (60..140).contains(hits)), "{hits:?}");
         }
     }
 

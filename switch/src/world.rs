@@ -42,8 +42,9 @@ pub struct World {
     pub trace: Option<Arc<Trace>>,
 }
 
-/// Where packets of one next hop go and what they look like then.
+/// Where packets of one next hop go and what they look like then. None lies across cache lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(align(32))]
 pub struct Adjacency {
     /// What is done.
     pub hop: Hop,

@@ -22,8 +22,9 @@ use packet::{
     Reason, Slots, VNET_HEADER_LEN, complete_checksum,
 };
 
+use super::lists::Lists;
+use super::transport_fields::flow_hash;
 use super::wrap::Wraps;
-use crate::bank::PORTS_MAX;
 use crate::lane::Lane;
 use crate::port::{Abilities, Count, Link, Port, WorkerCounters};
 use crate::tracer::Tracer;
@@ -31,85 +32,59 @@ use crate::world::World;
 
 /// The departure's scratch memory, used again every turn.
 pub struct Departures {
+    lists: Lists,
+    /// The rows of one list.
+    rows: [u8; BURST],
     join: Join,
-    /// Departing rows, as rows of that port << 32 | port << 16 | row: who gets few is served before who gets many.
-    order: [u64; BURST],
-    departing: usize,
-    /// By port number, rows that depart there; zero between turns.
-    rows: Box<[u16; PORTS_MAX]>,
     wraps: Wraps,
 }
 
 impl Departures {
     /// All the memory it will ever need.
-    pub(crate) fn new() -> Self {
-        Departures {
-            join: Join::new(),
-            order: [0; BURST],
-            departing: 0,
-            rows: Box::new([0; PORTS_MAX]),
-            wraps: Wraps::new(),
-        }
-    }
-
-    fn add(&mut self, port: u16, row: usize) {
-        self.order[self.departing] = u64::from(port) << 16 | row as u64;
-        self.departing += 1;
-        if let Some(rows) = self.rows.get_mut(usize::from(port)) {
-            *rows += 1;
-        }
-    }
-
-    /// Orders the rows by what their keys say.
-    fn sort(&mut self) {
-        let order = &mut self.order[..self.departing];
-        for key in order.iter_mut() {
-            *key |= u64::from(self.rows.get(port_of(*key)).copied().unwrap_or(0)) << 32;
-        }
-        for key in order.iter() {
-            if let Some(rows) = self.rows.get_mut(port_of(*key)) {
-                *rows = 0;
-            }
-        }
-        order.sort_unstable();
+    pub(crate) fn new() -> Box<Self> {
+        Box::new(Departures { lists: Lists::new(), rows: [0; BURST], join: Join::new(), wraps: Wraps::new() })
     }
 }
 
 pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
     settle_leavers(burst, world, lane);
-    lane.departures.sort();
-    let Lane { number: worker, slots, tracer, departures: Departures { join, order, departing, wraps, .. }, .. } = lane;
+    let Lane { number: worker, slots, tracer, departures, .. } = lane;
+    let Departures { lists, rows, join, wraps } = &mut **departures;
     let worker = *worker;
-    for rows in order[..*departing].chunk_by(|&one, &next| port_of(one) == port_of(next)) {
-        match world.port(port_of(rows[0]) as u16) {
-            Some(port) => {
-                let mut departure = Departure { burst, world, port, slots, tracer, worker };
-                match &port.link {
-                    Link::Uplink(uplink) => departure.wrap_all(uplink, rows, wraps),
-                    _ => departure.write_all(rows, join),
-                }
+    for number in 0..lists.finish() {
+        let list = lists.list(number);
+        let Some(port) = world.port(list.port) else {
+            for &row in lists.rows_of(&list, rows) {
+                drop_row(burst, (world, worker), row.into(), Reason::PortGone);
             }
-            None => {
-                for &row in rows {
-                    drop_row(burst, (world, worker), row_of(row), Reason::PortGone);
-                }
-            }
+            continue;
+        };
+        let mut departure = Departure { burst, world, port, slots, tracer, worker };
+        match &port.link {
+            Link::Uplink(uplink) => departure.wrap_all(uplink, lists.rows_of(&list, rows), wraps),
+            _ if list.rows == 1 => departure.write_alone(list.first.into()),
+            _ => departure.write_all(lists.rows_of(&list, rows), join),
         }
     }
 }
 
 /// Counts the rows that left early, hands punts over, and lists the rest.
 fn settle_leavers(burst: &mut Burst, world: &World, lane: &mut Lane) {
-    lane.departures.departing = 0;
-    for row in 0..burst.len {
+    for row in burst.rows() {
         let exit = burst.exit[row];
         if exit.is_none() {
-            lane.departures.add(burst.to[row], row);
-        } else if let Some(reason) = exit.reason() {
-            drop_row(burst, (world, lane.number), row, reason);
-        } else if let Some(why) = exit.why() {
-            punt_row(burst, world, lane, (row, why));
+            lane.departures.lists.add(burst.to[row], row);
+        } else {
+            let_go(burst, world, lane, (row, exit));
         }
+    }
+}
+
+fn let_go(burst: &mut Burst, world: &World, lane: &mut Lane, (row, exit): (usize, Exit)) {
+    if let Some(reason) = exit.reason() {
+        drop_row(burst, (world, lane.number), row, reason);
+    } else if let Some(why) = exit.why() {
+        punt_row(burst, world, lane, (row, why));
     }
 }
 
@@ -121,19 +96,12 @@ fn punt_row(burst: &mut Burst, world: &World, lane: &mut Lane, (row, why): (usiz
     }
 }
 
+#[cold]
 fn drop_row(burst: &mut Burst, (world, worker): (&World, u16), row: usize, reason: Reason) {
     burst.exit[row] = Exit::drop(reason);
     if let Some(port) = world.port(burst.from[row]) {
         port.counters.of(worker).drop(reason);
     }
-}
-
-pub(super) fn row_of(key: u64) -> usize {
-    usize::from(key as u16)
-}
-
-fn port_of(key: u64) -> usize {
-    usize::from((key >> 16) as u16)
 }
 
 /// The departure of some rows by one port.
@@ -152,13 +120,14 @@ impl Departure<'_> {
         self.port.counters.of(self.worker)
     }
 
-    fn write_all(&mut self, rows: &[u64], join: &mut Join) {
-        if let &[only] = rows {
-            return self.write_alone(row_of(only));
+    fn write_all(&mut self, rows: &[u8], join: &mut Join) {
+        let hash = |&row: &u8| flow_hash(self.slots.start(self.burst.head[usize::from(row)]).1, self.burst, row.into());
+        if !join.is_any_repeated(rows.iter().map(hash)) {
+            return rows.iter().for_each(|&row| self.write_alone(row.into()));
         }
         join.clear(kinds(self.port.abilities));
         for &row in rows {
-            let row = row_of(row);
+            let row = usize::from(row);
             let offload = self.offload(row);
             let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
             let pushed = join.push(row as u32, self.slots.frame(head, tail, length), &offload);
@@ -200,27 +169,38 @@ impl Departure<'_> {
     }
 
     /// One frame in the form the port takes.
+    #[inline(always)]
     fn write_alone(&mut self, row: usize) {
+        let settled = if self.port.abilities == Abilities::ALL { self.write_whole(row) } else { self.write_able(row) };
+        match settled {
+            Ok(()) => self.counters().sent(1, self.burst.length[row].into()),
+            Err(reason) => drop_row(self.burst, (self.world, self.worker), row, reason),
+        }
+    }
+
+    /// The same by a port that does not take everything.
+    #[inline(never)]
+    fn write_able(&mut self, row: usize) -> Result<(), Reason> {
         let offload = self.offload(row);
-        let settled = if takes(self.port.abilities, &offload) {
+        if takes(self.port.abilities, &offload) {
             self.write_whole(row)
         } else if offload.gso == Gso::None {
             self.complete(row, offload).and_then(|()| self.write_whole(row))
         } else {
             self.write_cut(row, &offload)
-        };
-        if settled.is_ok() {
-            self.counters().add(Count::SentBytes, self.burst.length[row].into());
         }
-        self.count(row, settled);
     }
 
+    #[inline(always)]
     fn write_whole(&mut self, row: usize) -> Result<(), Reason> {
         let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
         let frame = self.slots.frame_with(head, tail, length, VNET_HEADER_LEN);
         let slices = [IoSlice::new(frame.head), IoSlice::new(frame.tail)];
-        let count = 1 + usize::from(!frame.tail.is_empty());
-        self.port.write(self.worker, &slices[..count]).map_err(|_| Reason::WriteFailed)
+        let written = match frame.tail {
+            [] => self.port.write(self.worker, &slices[..1]),
+            _ => self.port.write(self.worker, &slices),
+        };
+        written.map_err(|_| Reason::WriteFailed)
     }
 
     /// Completes a checksum that the port would not.
@@ -253,8 +233,8 @@ impl Departure<'_> {
     }
 
     pub(super) fn offload(&self, row: usize) -> Offload {
-        let header = self.slots.before(self.burst.head[row], VNET_HEADER_LEN);
-        Offload::parse(header.try_into().expect("a header's length was taken")).unwrap_or_default()
+        let (header, _) = self.slots.start(self.burst.head[row]);
+        Offload::parse(header).unwrap_or_default()
     }
 
     fn set_offload(&mut self, row: usize, offload: &Offload) {

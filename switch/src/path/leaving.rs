@@ -7,53 +7,95 @@
 //! Another node sends through a tunnel only from addresses to which packets would go back to it. And since tunnels'
 //! packets are believed for where they come from, no pod may send one of its own ([`encap::is_tunnel`]).
 
-use packet::{Burst, Exit, Reason, shape};
+use packet::{Burst, Exit, Reason, START_LEN, shape};
 
-use super::parse::ETHERNET_LEN;
+use super::parse::{ETHERNET_LEN, NO_PORT};
 use crate::lane::Lane;
 use crate::port::{Link, Port};
 use crate::world::World;
 
 pub(super) fn leaving(burst: &mut Burst, world: &World, lane: &mut Lane) {
-    for row in 0..burst.len {
-        let Some(port) = world.port(burst.from[row]) else { continue };
-        if port.host || !burst.exit[row].is_none() {
+    let tunnels = world.remotes.ports();
+    let (mut from, mut gate) = (NO_PORT, Gate::Open);
+    for row in burst.rows() {
+        // Frames come port by port.
+        if burst.from[row] != from {
+            from = burst.from[row];
+            gate = world.port(from).map_or(Gate::Open, Gate::of);
+        }
+        if !burst.exit[row].is_none() {
             continue;
         }
-        let head = lane.slots.frame(burst.head[row], burst.tail[row], burst.length[row]).head;
-        let refused = match port.link {
-            Link::Uplink(_) => not_from_its_node(world, head, (burst.remote[row], burst.shape[row])),
-            _ if !is_own(port, head, burst.shape[row]) => Some(Reason::SpoofedSource),
-            _ if port.strict_mac && head[6..12] != port.mac.0 => Some(Reason::SpoofedMac),
-            _ => nested(world, &head[usize::from(burst.transport[row]).min(head.len())..], burst.protocol[row]),
+        let (_, start) = lane.slots.start(burst.head[row]);
+        let v6 = burst.shape[row] & shape::V6 != 0;
+        let refused = match gate {
+            Gate::Open => continue,
+            Gate::Tunnel => not_from_its_node(world, start, (burst.remote[row], v6)),
+            Gate::Pod { v4: Some(own), .. } if !v6 && source_v4(start) == own => None,
+            Gate::Pod { v6: Some(own), .. } if v6 && source_v6(start) == own => None,
+            Gate::Pod { .. } | Gate::Strict => spoofed(world.port(from), start, v6),
         };
         if let Some(reason) = refused {
             burst.exit[row] = Exit::drop(reason);
+        } else if !tunnels.is_empty() && !matches!(gate, Gate::Tunnel) {
+            let head = lane.slots.head(burst.head[row], burst.length[row]);
+            let transport = &head[usize::from(burst.transport[row]).min(head.len())..];
+            if encap::is_tunnel(burst.protocol[row], transport, tunnels) {
+                burst.exit[row] = Exit::drop(Reason::NestedTunnel);
+            }
+        }
+    }
+}
+
+/// What is asked of the packets of a port.
+#[derive(Clone, Copy)]
+enum Gate {
+    /// Nothing.
+    Open,
+    /// To come from the node they say.
+    Tunnel,
+    /// To come from an address of the pod, of which these are the first.
+    Pod { v4: Option<u32>, v6: Option<u128> },
+    /// And from its Ethernet address.
+    Strict,
+}
+
+impl Gate {
+    fn of(port: &Port) -> Gate {
+        match port.link {
+            _ if port.host => Gate::Open,
+            Link::Uplink(_) => Gate::Tunnel,
+            _ if port.strict_mac => Gate::Strict,
+            _ => Gate::Pod { v4: port.sources_v4.first().copied(), v6: port.sources_v6.first().copied() },
         }
     }
 }
 
 #[inline]
-fn not_from_its_node(world: &World, head: &[u8], (remote, bits): (u16, u8)) -> Option<Reason> {
-    let back =
-        if bits & shape::V6 == 0 { world.fib.lookup4(source_v4(head)) } else { world.fib.lookup6(source_v6(head)) };
+fn not_from_its_node(world: &World, start: &[u8; START_LEN], (remote, v6): (u16, bool)) -> Option<Reason> {
+    let back = if v6 { world.fib.lookup6(source_v6(start)) } else { world.fib.lookup4(source_v4(start)) };
     let is_its_own = remote != 0 && world.adjacency(back.0).remote == remote;
     (!is_its_own).then_some(Reason::ForeignSource)
 }
 
-#[inline]
-fn nested(world: &World, transport: &[u8], protocol: u8) -> Option<Reason> {
-    let ports = world.remotes.ports();
-    (!ports.is_empty() && encap::is_tunnel(protocol, transport, ports)).then_some(Reason::NestedTunnel)
+#[inline(never)]
+fn spoofed(port: Option<&Port>, start: &[u8; START_LEN], v6: bool) -> Option<Reason> {
+    let port = port?;
+    if !is_own(port, start, v6) {
+        Some(Reason::SpoofedSource)
+    } else if port.strict_mac && start[6..12] != port.mac.0 {
+        Some(Reason::SpoofedMac)
+    } else {
+        None
+    }
 }
 
-#[inline]
-fn is_own(port: &Port, head: &[u8], bits: u8) -> bool {
-    if bits & shape::V6 == 0 {
-        port.sources_v4.contains(&source_v4(head))
+fn is_own(port: &Port, start: &[u8; START_LEN], v6: bool) -> bool {
+    if v6 {
+        let source = source_v6(start);
+        port.sources_v6.contains(&source) || (is_link_local(source) && is_link_local(destination_v6(start)))
     } else {
-        let source = source_v6(head);
-        port.sources_v6.contains(&source) || (is_link_local(source) && is_link_local(destination_v6(head)))
+        port.sources_v4.contains(&source_v4(start))
     }
 }
 

@@ -8,47 +8,101 @@
 //! router solicitations (under their own reasons). Limits: IPv6 extension headers must lie in the first
 //! [`EXTENSIONS_LEN_MAX`] bytes.
 
-use packet::{Burst, Exit, Gso, Mac, Offload, Punt, Reason, SMALL_LEN, VNET_HEADER_LEN, checksum, shape};
+use packet::{Burst, Exit, Gso, Mac, Offload, Punt, Reason, SMALL_LEN, START_LEN, VNET_HEADER_LEN, checksum, shape};
 
 use crate::lane::Lane;
 use crate::world::World;
 
 /// What is known of an IP packet after this stage.
+#[derive(Clone, Copy)]
 pub(super) struct Parsed {
-    transport: usize,
+    transport: u16,
     protocol: u8,
     pub(super) shape: u8,
     /// Frame bytes without padding.
-    length: usize,
+    length: u32,
 }
 
 impl Parsed {
     #[inline]
     pub(super) fn write(&self, burst: &mut Burst, row: usize) {
-        burst.transport[row] = self.transport as u16;
+        burst.transport[row] = self.transport;
         burst.protocol[row] = self.protocol;
         burst.shape[row] = self.shape;
-        burst.length[row] = self.length as u32;
+        burst.length[row] = self.length;
     }
 }
 
 pub(super) fn parse(burst: &mut Burst, world: &World, lane: &mut Lane) {
-    for row in 0..burst.len {
-        let gateway = world.port(burst.from[row]).map_or(Mac::ZERO, |port| port.gateway);
+    let (mut from, mut gateway) = (NO_PORT, Mac::ZERO);
+    for row in burst.rows() {
+        // Frames come port by port.
+        if burst.from[row] != from {
+            from = burst.from[row];
+            gateway = world.port(from).map_or(Mac::ZERO, |port| port.gateway);
+        }
+        let (header, start) = lane.slots.start(burst.head[row]);
         let length = burst.length[row];
-        let frame = lane.slots.frame(burst.head[row], burst.tail[row], length);
-        let parsed = ethernet(frame.head, length as usize, gateway).and_then(|parsed| {
-            let header = lane.slots.before(burst.head[row], VNET_HEADER_LEN);
-            offload(header, parsed)
-        });
-        match parsed {
-            Ok(parsed) => parsed.write(burst, row),
-            Err(exit) if burst.remote[row] != 0 && is_link_scope(exit) => {
-                burst.exit[row] = Exit::drop(Reason::Multicast);
+        let plain = if start[12..15] == PLAIN_IPV4 { plain_v4(start, length) } else { plain_v6(start, length) };
+        match plain {
+            Some(parsed) if start[..6] == gateway.0 && is_sound(header, &parsed) => parsed.write(burst, row),
+            _ => {
+                let head = lane.slots.head(burst.head[row], length);
+                match any(head, header, (length, gateway)) {
+                    Ok(parsed) => parsed.write(burst, row),
+                    Err(exit) if burst.remote[row] != 0 && is_link_scope(exit) => {
+                        burst.exit[row] = Exit::drop(Reason::Multicast);
+                    }
+                    Err(exit) => burst.exit[row] = exit,
+                }
             }
-            Err(exit) => burst.exit[row] = exit,
         }
     }
+}
+
+/// Nearly all packets: whole TCP and UDP ones without options. Of any other [`any`] says what it is.
+#[inline(always)]
+fn plain_v4(start: &[u8; START_LEN], length: u32) -> Option<Parsed> {
+    let ip = start[ETHERNET_LEN..].first_chunk::<IPV4_LEN_MIN>().expect("a start is longer");
+    let length_there = ETHERNET_LEN as u32 + u32::from(u16::from_be_bytes([ip[2], ip[3]]));
+    let whole = u16::from_ne_bytes([ip[6], ip[7]]) & u16::from_ne_bytes([0x3f, 0xff]) == 0;
+    let fits = (PLAIN_V4_LEN..=length).contains(&length_there);
+    let holds = whole & fits & has_ports(ip[9]) & checksum::ipv4_header_is_right(ip);
+    let transport = (ETHERNET_LEN + IPV4_LEN_MIN) as u16;
+    holds.then_some(Parsed { transport, protocol: ip[9], shape: 0, length: length_there })
+}
+
+/// The same, without extension headers.
+#[inline(always)]
+fn plain_v6(start: &[u8; START_LEN], length: u32) -> Option<Parsed> {
+    let ip = start[ETHERNET_LEN..].first_chunk::<IPV6_LEN>().expect("a start is longer");
+    let length_there = (ETHERNET_LEN + IPV6_LEN) as u32 + u32::from(u16::from_be_bytes([ip[4], ip[5]]));
+    let v6 = (start[12..14] == ETHERTYPE_IPV6) & (ip[0] >> 4 == 6);
+    let holds = v6 & (length_there <= length) & has_ports(ip[6]);
+    let transport = (ETHERNET_LEN + IPV6_LEN) as u16;
+    holds.then_some(Parsed { transport, protocol: ip[6], shape: shape::V6, length: length_there })
+}
+
+#[inline(always)]
+fn has_ports(protocol: u8) -> bool {
+    (protocol == PROTOCOL_TCP) | (protocol == PROTOCOL_UDP)
+}
+
+/// True of what came beside most frames: no super-frame, and the place of an unfinished checksum behind the headers.
+#[inline(always)]
+fn is_sound(header: &[u8; VNET_HEADER_LEN], parsed: &Parsed) -> bool {
+    let word = |at: usize| u32::from(u16::from_le_bytes([header[at], header[at + 1]]));
+    let (start, field_end) = (word(6), word(6) + word(8) + 2);
+    let unfinished = header[0] & 1 != 0;
+    let inside = (start >= parsed.transport.into()) & (field_end <= parsed.length.min(SMALL_LEN as u32));
+    (header[1] == 0) & (!unfinished | inside)
+}
+
+/// Any frame, step by step.
+#[inline(never)]
+fn any(head: &[u8], header: &[u8; VNET_HEADER_LEN], (length, gateway): (u32, Mac)) -> Result<Parsed, Exit> {
+    let parsed = ethernet(head, length as usize, gateway)?;
+    offload(header, parsed)
 }
 
 #[inline]
@@ -117,7 +171,12 @@ fn ipv4(head: &[u8], length: usize) -> Result<Parsed, Exit> {
     if protocol == PROTOCOL_ICMP && bits & shape::LATER_FRAGMENT == 0 && ip.get(header_len) == Some(&ICMP_REDIRECT) {
         return Err(Exit::drop(Reason::Redirect));
     }
-    Ok(Parsed { transport: ETHERNET_LEN + header_len, protocol, shape: bits, length: ETHERNET_LEN + total })
+    Ok(Parsed {
+        transport: (ETHERNET_LEN + header_len) as u16,
+        protocol,
+        shape: bits,
+        length: (ETHERNET_LEN + total) as u32,
+    })
 }
 
 #[inline]
@@ -171,13 +230,14 @@ fn extensions(head: &[u8], end: usize, mut next: u8) -> Result<Parsed, Exit> {
             return Err(bad);
         }
     }
-    Ok(Parsed { transport: at, protocol: next, shape: bits, length: end })
+    Ok(Parsed { transport: at as u16, protocol: next, shape: bits, length: end as u32 })
 }
 
 /// Lets go of the ICMPv6 that the switch answers or consumes itself: link-scope talk between a station and its router.
 #[inline]
 fn consumed_icmpv6(head: &[u8], parsed: &Parsed) -> Result<(), Exit> {
-    match head.get(parsed.transport).copied().filter(|_| parsed.transport < parsed.length) {
+    let kind = head.get(usize::from(parsed.transport)).filter(|_| u32::from(parsed.transport) < parsed.length);
+    match kind.copied() {
         Some(ROUTER_SOLICITATION) => Err(Exit::drop(Reason::RouterSolicitation)),
         Some(NEIGHBOR_SOLICITATION | NEIGHBOR_ADVERTISEMENT) => Err(Exit::punt(Punt::NeighborDiscovery)),
         Some(MLD_QUERY | MLD_REPORT | MLD_DONE | MLD2_REPORT) => Err(Exit::drop(Reason::Mld)),
@@ -190,16 +250,16 @@ fn consumed_icmpv6(head: &[u8], parsed: &Parsed) -> Result<(), Exit> {
 /// Holds the virtio header against the frame: offsets inside it, super-frame type and protocol in agreement. A checksum
 /// to be completed lies behind the IP headers: completing it must not change what was checked, the source address.
 #[inline]
-fn offload(header: &[u8], mut parsed: Parsed) -> Result<Parsed, Exit> {
+fn offload(header: &[u8; VNET_HEADER_LEN], mut parsed: Parsed) -> Result<Parsed, Exit> {
     if header[0] & 1 == 0 && header[1] == 0 {
         return Ok(parsed);
     }
     let bad = Exit::drop(Reason::BadOffload);
-    let header = header.try_into().expect("the caller took a header's length");
     let offload = Offload::parse(header).map_err(|_| bad)?;
+    let (transport, in_head) = (usize::from(parsed.transport), parsed.length.min(SMALL_LEN as u32) as usize);
     let start = usize::from(offload.csum_start);
     let field_end = start + usize::from(offload.csum_offset) + 2;
-    if offload.needs_csum && (start < parsed.transport || field_end > parsed.length.min(SMALL_LEN)) {
+    if offload.needs_csum && (start < transport || field_end > in_head) {
         return Err(bad);
     }
     let family = parsed.shape & shape::V6;
@@ -209,8 +269,8 @@ fn offload(header: &[u8], mut parsed: Parsed) -> Result<Parsed, Exit> {
         Gso::Tcp6 => (PROTOCOL_TCP, TCP_LEN_MIN, family == shape::V6),
         Gso::Udp => (PROTOCOL_UDP, UDP_LEN, true),
     };
-    let whole = parsed.transport + header_len < parsed.length.min(SMALL_LEN);
-    let aligned = offload.needs_csum && start == parsed.transport;
+    let whole = transport + header_len < in_head;
+    let aligned = offload.needs_csum && start == transport;
     let unfragmented = parsed.shape & shape::FRAGMENT == 0;
     if !(fits && whole && aligned && unfragmented && protocol == parsed.protocol && offload.gso_size > 0) {
         return Err(bad);
@@ -225,8 +285,14 @@ const IPV6_LEN: usize = 40;
 const TCP_LEN_MIN: usize = 20;
 const UDP_LEN: usize = 8;
 const EXTENSIONS_LEN_MAX: usize = 1024;
+/// The shortest frame of a packet without options.
+const PLAIN_V4_LEN: u32 = (ETHERNET_LEN + IPV4_LEN_MIN) as u32;
+/// A number that no port has.
+pub(super) const NO_PORT: u16 = u16::MAX;
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+/// EtherType, version and header length of a packet without options.
+const PLAIN_IPV4: [u8; 3] = [0x08, 0x00, 0x45];
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 

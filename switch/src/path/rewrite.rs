@@ -5,14 +5,14 @@
 //! untouched. What counts against the MTU is the IP packet as it would be on the wire: a super-frame's segment, not the
 //! whole.
 
-use packet::{Burst, Exit, Offload, Punt, VNET_HEADER_LEN, checksum, shape};
+use packet::{Burst, Exit, Offload, Punt, START_LEN, VNET_HEADER_LEN, checksum, shape};
 
 use super::parse::ETHERNET_LEN;
 use crate::lane::Lane;
 use crate::world::World;
 
 pub(super) fn rewrite(burst: &mut Burst, world: &World, lane: &mut Lane) {
-    for row in 0..burst.len {
+    for row in burst.rows() {
         if !burst.exit[row].is_none() {
             continue;
         }
@@ -22,17 +22,17 @@ pub(super) fn rewrite(burst: &mut Burst, world: &World, lane: &mut Lane) {
         if on_wire > usize::from(next.mtu) && has_guessed_segments(burst, row) {
             on_wire -= cut_shorter(burst, row, lane, on_wire - usize::from(next.mtu));
         }
-        let head = lane.slots.head_mut(burst.head[row], burst.length[row]);
+        let start = lane.slots.start_mut(burst.head[row]);
         let time_to_live = ETHERNET_LEN + if v6 { 7 } else { 8 };
-        if head[time_to_live] <= 1 {
+        if start[time_to_live] <= 1 {
             burst.exit[row] = Exit::punt(Punt::TtlExceeded);
         } else if on_wire > usize::from(next.mtu) {
-            let may_fragment = !v6 && head[ETHERNET_LEN + 6] & DONT_FRAGMENT == 0;
+            let may_fragment = !v6 && start[ETHERNET_LEN + 6] & DONT_FRAGMENT == 0;
             burst.exit[row] = Exit::punt(if may_fragment { Punt::Fragment } else { Punt::TooBig });
         } else {
-            hop(head, v6);
-            head[..6].copy_from_slice(&next.destination.0);
-            head[6..12].copy_from_slice(&next.source.0);
+            hop(start, v6);
+            start[..6].copy_from_slice(&next.destination.0);
+            start[6..12].copy_from_slice(&next.source.0);
         }
     }
 }
@@ -41,19 +41,23 @@ pub(super) fn rewrite(burst: &mut Burst, world: &World, lane: &mut Lane) {
 #[inline]
 fn bytes_on_wire(burst: &Burst, row: usize, lane: &Lane) -> usize {
     let whole = burst.length[row] as usize - ETHERNET_LEN;
-    if burst.shape[row] & shape::SUPER == 0 {
-        return whole;
-    }
+    if burst.shape[row] & shape::SUPER == 0 { whole } else { segment_on_wire(burst, row, lane).min(whole) }
+}
+
+/// Length of a super-frame's longest segment.
+#[inline(never)]
+fn segment_on_wire(burst: &Burst, row: usize, lane: &Lane) -> usize {
     let transport = usize::from(burst.transport[row]);
-    let header = lane.slots.before(burst.head[row], VNET_HEADER_LEN);
-    let offload = Offload::parse(header.try_into().expect("a header's length was taken"));
-    let head = lane.slots.frame(burst.head[row], burst.tail[row], burst.length[row]).head;
+    let (header, _) = lane.slots.start(burst.head[row]);
     let transport_len = match burst.protocol[row] {
-        super::transport_fields::TCP => usize::from(head[transport + 12] >> 4) * 4,
+        super::transport_fields::TCP => {
+            let head = lane.slots.head(burst.head[row], burst.length[row]);
+            usize::from(head[transport + 12] >> 4) * 4
+        }
         _ => UDP_LEN,
     };
-    let size = offload.map_or(0, |offload| usize::from(offload.gso_size));
-    whole.min(transport - ETHERNET_LEN + transport_len + size)
+    let size = Offload::parse(header).map_or(0, |offload| usize::from(offload.gso_size));
+    transport - ETHERNET_LEN + transport_len + size
 }
 
 /// True for a TCP super-frame out of a tunnel: how long its sender's segments were nobody said ([`Offload::of_bare`]), and they may
@@ -79,16 +83,16 @@ fn cut_shorter(burst: &Burst, row: usize, lane: &mut Lane, bytes: usize) -> usiz
 
 /// One hop less to live.
 #[inline]
-fn hop(head: &mut [u8], v6: bool) {
+fn hop(start: &mut [u8; START_LEN], v6: bool) {
     if v6 {
-        head[ETHERNET_LEN + 7] -= 1;
+        start[ETHERNET_LEN + 7] -= 1;
         return;
     }
-    let word = |at: usize| u16::from_be_bytes([head[ETHERNET_LEN + at], head[ETHERNET_LEN + at + 1]]);
-    let (old, sum) = (word(8), word(10));
-    let patched = checksum::patch_u16(sum, old, old - 0x100);
-    head[ETHERNET_LEN + 8] -= 1;
-    head[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&patched.to_be_bytes());
+    let sum = u16::from_be_bytes([start[ETHERNET_LEN + 10], start[ETHERNET_LEN + 11]]);
+    // Of the word that has the TTL in its upper half only the difference counts.
+    let patched = checksum::patch_u16(sum, 0x100, 0);
+    start[ETHERNET_LEN + 8] -= 1;
+    start[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&patched.to_be_bytes());
 }
 
 const DONT_FRAGMENT: u8 = 0x40;

@@ -18,19 +18,61 @@ use crate::lane::Lane;
 use crate::returns::Flow;
 use crate::world::{HOST, Hop, World};
 
-pub(super) fn route(burst: &mut Burst, world: &World, lane: &mut Lane) {
-    // Scratch memory for a whole burst costs more to clear than a packet that comes alone costs to route.
-    match burst.len {
-        ..=SMALL_BURST => longest_prefix_match::<SMALL_BURST>(burst, world, lane),
-        _ => longest_prefix_match::<BURST>(burst, world, lane),
+/// The scratch memory of lookups, used again every turn: the addresses of each family, and whose they are.
+pub struct Lookups {
+    v4: Keys<u32>,
+    v6: Keys<u128>,
+    hops: [NextHop; BURST],
+}
+
+struct Keys<A> {
+    to: [A; BURST],
+    rows: [u8; BURST],
+    count: usize,
+}
+
+impl Lookups {
+    /// All the memory it will ever need.
+    pub(crate) fn new() -> Box<Self> {
+        Box::new(Lookups { v4: Keys::new(0), v6: Keys::new(0), hops: [NextHop::NONE; BURST] })
     }
+}
+
+impl<A: Copy> Keys<A> {
+    fn new(zero: A) -> Self {
+        Keys { to: [zero; BURST], rows: [0; BURST], count: 0 }
+    }
+
+    #[inline]
+    fn add(&mut self, to: A, row: usize) {
+        let at = self.count % BURST;
+        (self.to[at], self.rows[at]) = (to, row as u8);
+        self.count = at + 1;
+    }
+
+    /// Looks all of them up and writes what was found to the adjacency column.
+    #[inline]
+    fn look_up(&mut self, burst: &mut Burst, hops: &mut [NextHop; BURST], lookup: impl Fn(&[A], &mut [NextHop])) {
+        let (to, hops) = (&self.to[..self.count], &mut hops[..self.count]);
+        lookup(to, hops);
+        for (&row, hop) in self.rows.iter().zip(&*hops) {
+            burst.adjacency[usize::from(row)] = hop.0;
+        }
+        self.count = 0;
+    }
+}
+
+pub(super) fn route(burst: &mut Burst, world: &World, lane: &mut Lane) {
+    longest_prefix_match(burst, world, lane);
     if lane.returns.is_used() {
         follow_returns(burst, world, lane);
     }
-    for row in 0..burst.len {
+    let mut from_host = false;
+    for row in burst.rows() {
         if !burst.exit[row].is_none() {
             continue;
         }
+        from_host |= burst.from[row] == 0;
         let adjacency = world.adjacency(burst.adjacency[row]);
         match adjacency.hop {
             Hop::Forward if burst.from[row] == 0 && adjacency.port == 0 => {
@@ -44,35 +86,28 @@ pub(super) fn route(burst: &mut Burst, world: &World, lane: &mut Lane) {
             Hop::Drop(reason) => burst.exit[row] = Exit::drop(reason),
         }
     }
-    leave_returns(burst, world, lane);
+    if from_host {
+        leave_returns(burst, world, lane);
+    }
 }
 
-/// Of a burst of at most `N` packets.
-fn longest_prefix_match<const N: usize>(burst: &mut Burst, world: &World, lane: &Lane) {
-    let (mut to_v4, mut rows_v4, mut count_v4) = ([0; N], [0u16; N], 0);
-    let (mut to_v6, mut rows_v6, mut count_v6) = ([0; N], [0u16; N], 0);
-    for row in 0..burst.len {
+/// Of the whole burst at once, one call for each family.
+#[inline]
+fn longest_prefix_match(burst: &mut Burst, world: &World, lane: &mut Lane) {
+    let Lookups { v4, v6, hops } = &mut *lane.lookups;
+    for row in burst.rows() {
         if !burst.exit[row].is_none() {
             continue;
         }
-        let head = lane.slots.frame(burst.head[row], burst.tail[row], burst.length[row]).head;
+        let (_, start) = lane.slots.start(burst.head[row]);
         if burst.shape[row] & shape::V6 == 0 {
-            (to_v4[count_v4], rows_v4[count_v4]) = (destination_v4(head), row as u16);
-            count_v4 += 1;
+            v4.add(destination_v4(start), row);
         } else {
-            (to_v6[count_v6], rows_v6[count_v6]) = (destination_v6(head), row as u16);
-            count_v6 += 1;
+            v6.add(destination_v6(start), row);
         }
     }
-    let mut hops = [NextHop::NONE; N];
-    world.fib.lookup4_burst(&to_v4[..count_v4], &mut hops[..count_v4]);
-    for (&row, hop) in rows_v4[..count_v4].iter().zip(&hops) {
-        burst.adjacency[usize::from(row)] = hop.0;
-    }
-    world.fib.lookup6_burst(&to_v6[..count_v6], &mut hops[..count_v6]);
-    for (&row, hop) in rows_v6[..count_v6].iter().zip(&hops) {
-        burst.adjacency[usize::from(row)] = hop.0;
-    }
+    v4.look_up(burst, hops, |to, hops| world.fib.lookup4_burst(to, hops));
+    v6.look_up(burst, hops, |to, hops| world.fib.lookup6_burst(to, hops));
 }
 
 fn follow_returns(burst: &mut Burst, world: &World, lane: &mut Lane) {
@@ -107,6 +142,3 @@ fn leave_returns(burst: &Burst, world: &World, lane: &mut Lane) {
         }
     }
 }
-
-/// Most bursts have fewer packets.
-const SMALL_BURST: usize = 8;

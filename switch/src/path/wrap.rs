@@ -21,10 +21,10 @@ use control::Form;
 use host::{TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX};
 use packet::{BURST, ChecksumForm, Cut, Gso, HEADERS_MAX, Offload, Reason};
 
-use super::depart::{Departure, row_of};
+use super::depart::Departure;
+use super::transport_fields::flow_hash;
 use crate::port::{Count, EXPRESS_ROOM, Uplink};
 use crate::remotes::Remote;
-use crate::returns::Flow;
 
 /// The scratch memory of wrapping, used again every turn.
 pub(super) struct Wraps {
@@ -37,6 +37,10 @@ impl Wraps {
     pub(super) fn new() -> Self {
         Wraps { order: [0; BURST], blocks: Box::new([[0; BLOCK_LEN]; TRAIN_DATAGRAMS_MAX]) }
     }
+}
+
+fn row_of(key: u64) -> usize {
+    usize::from(key as u16)
 }
 
 /// Where a train goes.
@@ -61,13 +65,13 @@ struct Train {
 
 impl Departure<'_> {
     /// Sends `rows`, all of which depart by this uplink.
-    pub(super) fn wrap_all(&mut self, uplink: &Uplink, rows: &[u64], wraps: &mut Wraps) {
+    pub(super) fn wrap_all(&mut self, uplink: &Uplink, rows: &[u8], wraps: &mut Wraps) {
         let order = &mut wraps.order[..rows.len()];
         for (key, &row) in order.iter_mut().zip(rows) {
-            let row = row_of(row);
+            let row = usize::from(row);
             let remote = self.world.adjacency(self.burst.adjacency[row]).remote;
-            let head = self.slots.frame(self.burst.head[row], self.burst.tail[row], self.burst.length[row]).head;
-            let sender = uplink.sender_of(Flow::of(head, self.burst, row).hash());
+            let hash = flow_hash(self.slots.start(self.burst.head[row]).1, self.burst, row);
+            let sender = uplink.sender_of((hash >> 32) as u32);
             *key = u64::from(remote) << 32 | (sender as u64) << 16 | row as u64;
         }
         order.sort_unstable();
