@@ -167,9 +167,16 @@ impl Slots {
         self.take_in(head, tail, frame.len());
     }
 
-    /// What came beside a frame, and the frame's start. Of a frame shorter than that the bytes behind its end mean nothing.
+    /// The start of a frame. Of a frame shorter than that the bytes behind its end mean nothing.
     #[inline]
-    pub fn start(&self, head: u32) -> (&[u8; VNET_HEADER_LEN], &[u8; START_LEN]) {
+    pub fn start(&self, head: u32) -> &[u8; START_LEN] {
+        let from = head as usize;
+        self.small[from..from + START_LEN].try_into().expect("the start's length was taken")
+    }
+
+    /// What came beside a frame, and the frame's start.
+    #[inline]
+    pub fn header_and_start(&self, head: u32) -> (&[u8; VNET_HEADER_LEN], &[u8; START_LEN]) {
         let from = head as usize - VNET_HEADER_LEN;
         let both = &self.small[from..from + VNET_HEADER_LEN + START_LEN];
         let (header, start) = both.split_first_chunk().expect("a header's length was taken");
@@ -197,6 +204,12 @@ impl Slots {
         let rest = length - in_head;
         let tail = if rest == 0 { &[][..] } else { &self.big[tail as usize + TAIL_AT..tail as usize + TAIL_AT + rest] };
         FrameRef { head: &self.small[start - before..start + in_head], tail }
+    }
+
+    /// A frame no longer than [`SMALL_LEN`] with the last `before` bytes of the headroom in front.
+    #[inline]
+    pub fn short_with(&self, head: u32, length: u32, before: usize) -> &[u8] {
+        &self.small[head as usize - before..head as usize + length as usize]
     }
 
     /// The part of a frame in its small slot.

@@ -19,10 +19,10 @@ use std::io::IoSlice;
 use control::Form;
 use packet::{
     BURST, Burst, ChecksumForm, Cut, Exit, Group, Gso, HEADERS_MAX, Join, JoinKinds, MEMBERS_MAX, Offload, Punt,
-    Reason, Slots, VNET_HEADER_LEN, complete_checksum,
+    Reason, SMALL_LEN, Slots, VNET_HEADER_LEN, complete_checksum,
 };
 
-use super::lists::Lists;
+use super::lists::{List, Lists};
 use super::transport_fields::flow_hash;
 use super::wrap::Wraps;
 use crate::lane::Lane;
@@ -48,38 +48,47 @@ impl Departures {
 
 pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
     settle_leavers(burst, world, lane);
-    let Lane { number: worker, slots, tracer, departures, .. } = lane;
-    let Departures { lists, rows, join, wraps } = &mut **departures;
-    let worker = *worker;
-    for number in 0..lists.finish() {
-        let list = lists.list(number);
-        let Some(port) = world.port(list.port) else {
-            for &row in lists.rows_of(&list, rows) {
-                drop_row(burst, (world, worker), row.into(), Reason::PortGone);
+    for number in 0..lane.departures.lists.fill(burst) {
+        let list = lane.departures.lists.list(number);
+        match world.port(list.port) {
+            Some(port) if list.rows == 1 && port.abilities.are_all() => {
+                let row = usize::from(list.first);
+                match write_whole((burst, &lane.slots), (port, lane.number), row) {
+                    Ok(()) => port.counters.of(lane.number).sent(1, burst.length[row].into()),
+                    Err(reason) => drop_row(burst, (world, lane.number), row, reason),
+                }
             }
-            continue;
-        };
-        let mut departure = Departure { burst, world, port, slots, tracer, worker };
-        match &port.link {
-            Link::Uplink(uplink) => departure.wrap_all(uplink, lists.rows_of(&list, rows), wraps),
-            _ if list.rows == 1 => departure.write_alone(list.first.into()),
-            _ => departure.write_all(lists.rows_of(&list, rows), join),
+            _ => depart_list(burst, world, lane, list),
         }
     }
 }
 
-/// Counts the rows that left early, hands punts over, and lists the rest.
+#[inline(never)]
+fn depart_list(burst: &mut Burst, world: &World, lane: &mut Lane, list: List) {
+    let Lane { number: worker, slots, tracer, departures, .. } = lane;
+    let Departures { lists, rows, join, wraps } = &mut **departures;
+    let (rows, worker) = (lists.rows_of(&list, rows), *worker);
+    let Some(port) = world.port(list.port) else {
+        return rows.iter().for_each(|&row| drop_row(burst, (world, worker), row.into(), Reason::PortGone));
+    };
+    let mut departure = Departure { burst, world, port, slots, tracer, worker };
+    match &port.link {
+        Link::Uplink(uplink) => departure.wrap_all(uplink, rows, wraps),
+        _ => departure.write_all(rows, join),
+    }
+}
+
+/// Counts the rows that left early, and hands punts over.
 fn settle_leavers(burst: &mut Burst, world: &World, lane: &mut Lane) {
     for row in burst.rows() {
         let exit = burst.exit[row];
-        if exit.is_none() {
-            lane.departures.lists.add(burst.to[row], row);
-        } else {
+        if !exit.is_none() {
             let_go(burst, world, lane, (row, exit));
         }
     }
 }
 
+#[inline(never)]
 fn let_go(burst: &mut Burst, world: &World, lane: &mut Lane, (row, exit): (usize, Exit)) {
     if let Some(reason) = exit.reason() {
         drop_row(burst, (world, lane.number), row, reason);
@@ -121,8 +130,8 @@ impl Departure<'_> {
     }
 
     fn write_all(&mut self, rows: &[u8], join: &mut Join) {
-        let hash = |&row: &u8| flow_hash(self.slots.start(self.burst.head[usize::from(row)]).1, self.burst, row.into());
-        if !join.is_any_repeated(rows.iter().map(hash)) {
+        let hash = |&row: &u8| flow_hash(self.slots.start(self.burst.head[usize::from(row)]), self.burst, row.into());
+        if rows.len() == 1 || !join.is_any_repeated(rows.iter().map(hash)) {
             return rows.iter().for_each(|&row| self.write_alone(row.into()));
         }
         join.clear(kinds(self.port.abilities));
@@ -169,9 +178,9 @@ impl Departure<'_> {
     }
 
     /// One frame in the form the port takes.
-    #[inline(always)]
+    #[inline]
     fn write_alone(&mut self, row: usize) {
-        let settled = if self.port.abilities == Abilities::ALL { self.write_whole(row) } else { self.write_able(row) };
+        let settled = if self.port.abilities.are_all() { self.write_whole(row) } else { self.write_able(row) };
         match settled {
             Ok(()) => self.counters().sent(1, self.burst.length[row].into()),
             Err(reason) => drop_row(self.burst, (self.world, self.worker), row, reason),
@@ -191,16 +200,9 @@ impl Departure<'_> {
         }
     }
 
-    #[inline(always)]
+    #[inline]
     fn write_whole(&mut self, row: usize) -> Result<(), Reason> {
-        let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
-        let frame = self.slots.frame_with(head, tail, length, VNET_HEADER_LEN);
-        let slices = [IoSlice::new(frame.head), IoSlice::new(frame.tail)];
-        let written = match frame.tail {
-            [] => self.port.write(self.worker, &slices[..1]),
-            _ => self.port.write(self.worker, &slices),
-        };
-        written.map_err(|_| Reason::WriteFailed)
+        write_whole((self.burst, self.slots), (self.port, self.worker), row)
     }
 
     /// Completes a checksum that the port would not.
@@ -233,7 +235,7 @@ impl Departure<'_> {
     }
 
     pub(super) fn offload(&self, row: usize) -> Offload {
-        let (header, _) = self.slots.start(self.burst.head[row]);
+        let (header, _) = self.slots.header_and_start(self.burst.head[row]);
         Offload::parse(header).unwrap_or_default()
     }
 
@@ -248,6 +250,19 @@ impl Departure<'_> {
             Err(reason) => drop_row(self.burst, (self.world, self.worker), row, reason),
         }
     }
+}
+
+/// Writes one frame as it is.
+#[inline(always)]
+fn write_whole((burst, slots): (&Burst, &Slots), (port, worker): (&Port, u16), row: usize) -> Result<(), Reason> {
+    let (head, length) = (burst.head[row], burst.length[row]);
+    let written = if length as usize <= SMALL_LEN {
+        port.write(worker, &[IoSlice::new(slots.short_with(head, length, VNET_HEADER_LEN))])
+    } else {
+        let frame = slots.frame_with(head, burst.tail[row], length, VNET_HEADER_LEN);
+        port.write(worker, &[IoSlice::new(frame.head), IoSlice::new(frame.tail)])
+    };
+    written.map_err(|_| Reason::WriteFailed)
 }
 
 fn kinds(abilities: Abilities) -> JoinKinds {

@@ -7,7 +7,7 @@
 //! Another node sends through a tunnel only from addresses to which packets would go back to it. And since tunnels'
 //! packets are believed for where they come from, no pod may send one of its own ([`encap::is_tunnel`]).
 
-use packet::{Burst, Exit, Reason, START_LEN, shape};
+use packet::{Burst, Exit, Reason, shape};
 
 use super::parse::{ETHERNET_LEN, NO_PORT};
 use crate::lane::Lane;
@@ -15,87 +15,79 @@ use crate::port::{Link, Port};
 use crate::world::World;
 
 pub(super) fn leaving(burst: &mut Burst, world: &World, lane: &mut Lane) {
-    let tunnels = world.remotes.ports();
-    let (mut from, mut gate) = (NO_PORT, Gate::Open);
+    let (mut from, mut own) = (NO_PORT, Own::default());
+    let no_tunnels = world.remotes.ports().is_empty();
     for row in burst.rows() {
         // Frames come port by port.
         if burst.from[row] != from {
             from = burst.from[row];
-            gate = world.port(from).map_or(Gate::Open, Gate::of);
+            own = world.port(from).map_or(Own::default(), Own::of);
         }
         if !burst.exit[row].is_none() {
             continue;
         }
-        let (_, start) = lane.slots.start(burst.head[row]);
-        let v6 = burst.shape[row] & shape::V6 != 0;
-        let refused = match gate {
-            Gate::Open => continue,
-            Gate::Tunnel => not_from_its_node(world, start, (burst.remote[row], v6)),
-            Gate::Pod { v4: Some(own), .. } if !v6 && source_v4(start) == own => None,
-            Gate::Pod { v6: Some(own), .. } if v6 && source_v6(start) == own => None,
-            Gate::Pod { .. } | Gate::Strict => spoofed(world.port(from), start, v6),
+        let start = lane.slots.start(burst.head[row]);
+        let is_own = match burst.shape[row] & shape::V6 {
+            0 => own.v4 == Some(source_v4(start)),
+            _ => own.v6 == Some(source_v6(start)),
         };
-        if let Some(reason) = refused {
+        if is_own & no_tunnels {
+            continue;
+        }
+        let head = lane.slots.head(burst.head[row], burst.length[row]);
+        if let Some(reason) = refused((burst, row), world, head) {
             burst.exit[row] = Exit::drop(reason);
-        } else if !tunnels.is_empty() && !matches!(gate, Gate::Tunnel) {
-            let head = lane.slots.head(burst.head[row], burst.length[row]);
-            let transport = &head[usize::from(burst.transport[row]).min(head.len())..];
-            if encap::is_tunnel(burst.protocol[row], transport, tunnels) {
-                burst.exit[row] = Exit::drop(Reason::NestedTunnel);
-            }
         }
     }
 }
 
-/// What is asked of the packets of a port.
-#[derive(Clone, Copy)]
-enum Gate {
-    /// Nothing.
-    Open,
-    /// To come from the node they say.
-    Tunnel,
-    /// To come from an address of the pod, of which these are the first.
-    Pod { v4: Option<u32>, v6: Option<u128> },
-    /// And from its Ethernet address.
-    Strict,
+/// Addresses from which a port's packets may come, without a further question where there is no tunnel.
+#[derive(Clone, Copy, Default)]
+struct Own {
+    v4: Option<u32>,
+    v6: Option<u128>,
 }
 
-impl Gate {
-    fn of(port: &Port) -> Gate {
+impl Own {
+    fn of(port: &Port) -> Own {
         match port.link {
-            _ if port.host => Gate::Open,
-            Link::Uplink(_) => Gate::Tunnel,
-            _ if port.strict_mac => Gate::Strict,
-            _ => Gate::Pod { v4: port.sources_v4.first().copied(), v6: port.sources_v6.first().copied() },
+            Link::Uplink(_) => Own::default(),
+            _ if port.host || port.strict_mac => Own::default(),
+            _ => Own { v4: port.sources_v4.first().copied(), v6: port.sources_v6.first().copied() },
+        }
+    }
+}
+
+/// Why a packet may not leave, unless it may.
+#[inline(never)]
+fn refused((burst, row): (&Burst, usize), world: &World, head: &[u8]) -> Option<Reason> {
+    let port = world.port(burst.from[row]).filter(|port| !port.host)?;
+    let v6 = burst.shape[row] & shape::V6 != 0;
+    match port.link {
+        Link::Uplink(_) => not_from_its_node(world, head, (burst.remote[row], v6)),
+        _ if !is_own(port, head, v6) => Some(Reason::SpoofedSource),
+        _ if port.strict_mac && head[6..12] != port.mac.0 => Some(Reason::SpoofedMac),
+        _ => {
+            let (tunnels, transport) = (world.remotes.ports(), usize::from(burst.transport[row]).min(head.len()));
+            let nested = !tunnels.is_empty() && encap::is_tunnel(burst.protocol[row], &head[transport..], tunnels);
+            nested.then_some(Reason::NestedTunnel)
         }
     }
 }
 
 #[inline]
-fn not_from_its_node(world: &World, start: &[u8; START_LEN], (remote, v6): (u16, bool)) -> Option<Reason> {
-    let back = if v6 { world.fib.lookup6(source_v6(start)) } else { world.fib.lookup4(source_v4(start)) };
+fn not_from_its_node(world: &World, head: &[u8], (remote, v6): (u16, bool)) -> Option<Reason> {
+    let back = if v6 { world.fib.lookup6(source_v6(head)) } else { world.fib.lookup4(source_v4(head)) };
     let is_its_own = remote != 0 && world.adjacency(back.0).remote == remote;
     (!is_its_own).then_some(Reason::ForeignSource)
 }
 
-#[inline(never)]
-fn spoofed(port: Option<&Port>, start: &[u8; START_LEN], v6: bool) -> Option<Reason> {
-    let port = port?;
-    if !is_own(port, start, v6) {
-        Some(Reason::SpoofedSource)
-    } else if port.strict_mac && start[6..12] != port.mac.0 {
-        Some(Reason::SpoofedMac)
-    } else {
-        None
-    }
-}
-
-fn is_own(port: &Port, start: &[u8; START_LEN], v6: bool) -> bool {
+fn is_own(port: &Port, head: &[u8], v6: bool) -> bool {
     if v6 {
-        let source = source_v6(start);
-        port.sources_v6.contains(&source) || (is_link_local(source) && is_link_local(destination_v6(start)))
+        let source = source_v6(head);
+        port.sources_v6.contains(&source) || (is_link_local(source) && is_link_local(destination_v6(head)))
     } else {
-        port.sources_v4.contains(&source_v4(start))
+        port.sources_v4.contains(&source_v4(head))
     }
 }
 

@@ -8,7 +8,9 @@
 //! router solicitations (under their own reasons). Limits: IPv6 extension headers must lie in the first
 //! [`EXTENSIONS_LEN_MAX`] bytes.
 
-use packet::{Burst, Exit, Gso, Mac, Offload, Punt, Reason, SMALL_LEN, START_LEN, VNET_HEADER_LEN, checksum, shape};
+use packet::{
+    Burst, Exit, Gso, Mac, Offload, Punt, Reason, SMALL_LEN, START_LEN, Slots, VNET_HEADER_LEN, checksum, shape,
+};
 
 use crate::lane::Lane;
 use crate::world::World;
@@ -34,33 +36,44 @@ impl Parsed {
 }
 
 pub(super) fn parse(burst: &mut Burst, world: &World, lane: &mut Lane) {
-    let (mut from, mut gateway) = (NO_PORT, Mac::ZERO);
+    let (mut from, mut gateway, mut to_gateway) = (NO_PORT, Mac::ZERO, 0);
     for row in burst.rows() {
         // Frames come port by port.
         if burst.from[row] != from {
             from = burst.from[row];
             gateway = world.port(from).map_or(Mac::ZERO, |port| port.gateway);
+            to_gateway = station([gateway.0, Mac::ZERO.0].as_flattened());
         }
-        let (header, start) = lane.slots.start(burst.head[row]);
+        let (header, start) = lane.slots.header_and_start(burst.head[row]);
         let length = burst.length[row];
         let plain = if start[12..15] == PLAIN_IPV4 { plain_v4(start, length) } else { plain_v6(start, length) };
         match plain {
-            Some(parsed) if start[..6] == gateway.0 && is_sound(header, &parsed) => parsed.write(burst, row),
-            _ => {
-                let head = lane.slots.head(burst.head[row], length);
-                match any(head, header, (length, gateway)) {
-                    Ok(parsed) => parsed.write(burst, row),
-                    Err(exit) if burst.remote[row] != 0 && is_link_scope(exit) => {
-                        burst.exit[row] = Exit::drop(Reason::Multicast);
-                    }
-                    Err(exit) => burst.exit[row] = exit,
-                }
-            }
+            Some(parsed) if station(start) == to_gateway && is_sound(header, &parsed) => parsed.write(burst, row),
+            _ => parse_any((burst, row), &lane.slots, gateway),
         }
     }
 }
 
-/// Nearly all packets: whole TCP and UDP ones without options. Of any other [`any`] says what it is.
+/// Says step by step of any frame what it is.
+#[inline(never)]
+fn parse_any((burst, row): (&mut Burst, usize), slots: &Slots, gateway: Mac) {
+    let (header, _) = slots.header_and_start(burst.head[row]);
+    let length = burst.length[row];
+    let parsed = ethernet(slots.head(burst.head[row], length), length as usize, gateway);
+    match parsed.and_then(|parsed| offload(header, parsed)) {
+        Ok(parsed) => parsed.write(burst, row),
+        Err(exit) if burst.remote[row] != 0 && is_link_scope(exit) => burst.exit[row] = Exit::drop(Reason::Multicast),
+        Err(exit) => burst.exit[row] = exit,
+    }
+}
+
+/// The station a frame is for, as a number.
+#[inline(always)]
+fn station(start: &[u8]) -> u64 {
+    u64::from_le_bytes(*start.first_chunk().expect("a start is longer")) << 16
+}
+
+/// Nearly all packets: whole TCP and UDP ones without options. Of any other [`parse_any`] says what it is.
 #[inline(always)]
 fn plain_v4(start: &[u8; START_LEN], length: u32) -> Option<Parsed> {
     let ip = start[ETHERNET_LEN..].first_chunk::<IPV4_LEN_MIN>().expect("a start is longer");
@@ -96,13 +109,6 @@ fn is_sound(header: &[u8; VNET_HEADER_LEN], parsed: &Parsed) -> bool {
     let unfinished = header[0] & 1 != 0;
     let inside = (start >= parsed.transport.into()) & (field_end <= parsed.length.min(SMALL_LEN as u32));
     (header[1] == 0) & (!unfinished | inside)
-}
-
-/// Any frame, step by step.
-#[inline(never)]
-fn any(head: &[u8], header: &[u8; VNET_HEADER_LEN], (length, gateway): (u32, Mac)) -> Result<Parsed, Exit> {
-    let parsed = ethernet(head, length as usize, gateway)?;
-    offload(header, parsed)
 }
 
 #[inline]

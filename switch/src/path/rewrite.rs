@@ -48,7 +48,7 @@ fn bytes_on_wire(burst: &Burst, row: usize, lane: &Lane) -> usize {
 #[inline(never)]
 fn segment_on_wire(burst: &Burst, row: usize, lane: &Lane) -> usize {
     let transport = usize::from(burst.transport[row]);
-    let (header, _) = lane.slots.start(burst.head[row]);
+    let (header, _) = lane.slots.header_and_start(burst.head[row]);
     let transport_len = match burst.protocol[row] {
         super::transport_fields::TCP => {
             let head = lane.slots.head(burst.head[row], burst.length[row]);
@@ -88,11 +88,11 @@ fn hop(start: &mut [u8; START_LEN], v6: bool) {
         start[ETHERNET_LEN + 7] -= 1;
         return;
     }
-    let sum = u16::from_be_bytes([start[ETHERNET_LEN + 10], start[ETHERNET_LEN + 11]]);
-    // Of the word that has the TTL in its upper half only the difference counts.
-    let patched = checksum::patch_u16(sum, 0x100, 0);
+    // Of the word that begins with the TTL only the difference counts, and sums do not care about the order of bytes.
+    let sum = u16::from_ne_bytes([start[ETHERNET_LEN + 10], start[ETHERNET_LEN + 11]]);
+    let patched = checksum::patch_u16(sum, u16::from_ne_bytes([1, 0]), 0);
     start[ETHERNET_LEN + 8] -= 1;
-    start[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&patched.to_be_bytes());
+    start[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&patched.to_ne_bytes());
 }
 
 const DONT_FRAGMENT: u8 = 0x40;

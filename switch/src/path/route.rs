@@ -10,7 +10,7 @@
 //! A packet of the host port never departs by the host port: the host sent it here because it has no better way. Nor
 //! does one out of a tunnel depart by a tunnel: nodes send directly to the node that has the destination.
 
-use packet::{BURST, Burst, Exit, Reason, shape};
+use packet::{BURST, Burst, Exit, Reason, Slots, shape};
 use route_table::NextHop;
 
 use super::leaving::{destination_v4, destination_v6, source_v4, source_v6};
@@ -28,7 +28,6 @@ pub struct Lookups {
 struct Keys<A> {
     to: [A; BURST],
     rows: [u8; BURST],
-    count: usize,
 }
 
 impl Lookups {
@@ -36,29 +35,36 @@ impl Lookups {
     pub(crate) fn new() -> Box<Self> {
         Box::new(Lookups { v4: Keys::new(0), v6: Keys::new(0), hops: [NextHop::NONE; BURST] })
     }
+
+    /// Takes the destinations of the rows that have not left, and says how many there are of each family.
+    #[inline(never)]
+    fn fill(&mut self, burst: &Burst, slots: &Slots) -> (usize, usize) {
+        let (mut count_v4, mut count_v6) = (0, 0);
+        for row in burst.rows() {
+            if !burst.exit[row].is_none() {
+                continue;
+            }
+            let start = slots.start(burst.head[row]);
+            if burst.shape[row] & shape::V6 == 0 {
+                self.v4.add(&mut count_v4, destination_v4(start), row);
+            } else {
+                self.v6.add(&mut count_v6, destination_v6(start), row);
+            }
+        }
+        (count_v4, count_v6)
+    }
 }
 
 impl<A: Copy> Keys<A> {
     fn new(zero: A) -> Self {
-        Keys { to: [zero; BURST], rows: [0; BURST], count: 0 }
+        Keys { to: [zero; BURST], rows: [0; BURST] }
     }
 
     #[inline]
-    fn add(&mut self, to: A, row: usize) {
-        let at = self.count % BURST;
+    fn add(&mut self, count: &mut usize, to: A, row: usize) {
+        let at = *count % BURST;
         (self.to[at], self.rows[at]) = (to, row as u8);
-        self.count = at + 1;
-    }
-
-    /// Looks all of them up and writes what was found to the adjacency column.
-    #[inline]
-    fn look_up(&mut self, burst: &mut Burst, hops: &mut [NextHop; BURST], lookup: impl Fn(&[A], &mut [NextHop])) {
-        let (to, hops) = (&self.to[..self.count], &mut hops[..self.count]);
-        lookup(to, hops);
-        for (&row, hop) in self.rows.iter().zip(&*hops) {
-            burst.adjacency[usize::from(row)] = hop.0;
-        }
-        self.count = 0;
+        *count += 1;
     }
 }
 
@@ -67,6 +73,14 @@ pub(super) fn route(burst: &mut Burst, world: &World, lane: &mut Lane) {
     if lane.returns.is_used() {
         follow_returns(burst, world, lane);
     }
+    if resolve(burst, world) {
+        leave_returns(burst, world, lane);
+    }
+}
+
+/// Says of each row what its adjacency does with it; true if any that goes on came from the host.
+#[inline(never)]
+fn resolve(burst: &mut Burst, world: &World) -> bool {
     let mut from_host = false;
     for row in burst.rows() {
         if !burst.exit[row].is_none() {
@@ -86,28 +100,32 @@ pub(super) fn route(burst: &mut Burst, world: &World, lane: &mut Lane) {
             Hop::Drop(reason) => burst.exit[row] = Exit::drop(reason),
         }
     }
-    if from_host {
-        leave_returns(burst, world, lane);
-    }
+    from_host
 }
 
 /// Of the whole burst at once, one call for each family.
 #[inline]
 fn longest_prefix_match(burst: &mut Burst, world: &World, lane: &mut Lane) {
+    let (count_v4, count_v6) = lane.lookups.fill(burst, &lane.slots);
     let Lookups { v4, v6, hops } = &mut *lane.lookups;
-    for row in burst.rows() {
-        if !burst.exit[row].is_none() {
-            continue;
-        }
-        let (_, start) = lane.slots.start(burst.head[row]);
-        if burst.shape[row] & shape::V6 == 0 {
-            v4.add(destination_v4(start), row);
-        } else {
-            v6.add(destination_v6(start), row);
-        }
+    if count_v4 > 0 {
+        let hops = &mut hops[..count_v4];
+        world.fib.lookup4_burst(&v4.to[..count_v4], hops);
+        note(burst, &v4.rows, hops);
     }
-    v4.look_up(burst, hops, |to, hops| world.fib.lookup4_burst(to, hops));
-    v6.look_up(burst, hops, |to, hops| world.fib.lookup6_burst(to, hops));
+    if count_v6 > 0 {
+        let hops = &mut hops[..count_v6];
+        world.fib.lookup6_burst(&v6.to[..count_v6], hops);
+        note(burst, &v6.rows, hops);
+    }
+}
+
+/// Writes what was found for some rows to the adjacency column.
+#[inline]
+fn note(burst: &mut Burst, rows: &[u8; BURST], hops: &[NextHop]) {
+    for (&row, hop) in rows.iter().zip(hops) {
+        burst.adjacency[usize::from(row)] = hop.0;
+    }
 }
 
 fn follow_returns(burst: &mut Burst, world: &World, lane: &mut Lane) {

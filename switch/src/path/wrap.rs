@@ -70,7 +70,7 @@ impl Departure<'_> {
         for (key, &row) in order.iter_mut().zip(rows) {
             let row = usize::from(row);
             let remote = self.world.adjacency(self.burst.adjacency[row]).remote;
-            let hash = flow_hash(self.slots.start(self.burst.head[row]).1, self.burst, row);
+            let hash = flow_hash(self.slots.start(self.burst.head[row]), self.burst, row);
             let sender = uplink.sender_of((hash >> 32) as u32);
             *key = u64::from(remote) << 32 | (sender as u64) << 16 | row as u64;
         }
