@@ -65,19 +65,17 @@ fn our_switches_reach_each_other_and_every_peer_both_ways() {
 #[test]
 fn what_a_wire_loses_and_delays_arrives_whole_all_the_same() {
     use Crossing::{ForwarderToOurs, KernelToOurs, Ours, OursToForwarder, OursToKernel};
-    let wires = [
-        Underlay { loss_percent: 1, ..Underlay::default() },
-        Underlay { reorder_percent: 5, ..Underlay::default() },
-        Underlay { reorder_percent: 5, loss_percent: 1, family: Family::V6, ..Underlay::default() },
-    ];
-    for (wire, crossing) in wires.iter().flat_map(|wire| [Ours, OursToKernel, KernelToOurs].map(|one| (wire, one))) {
-        let nodes = Nodes::new(crossing, Backend::Vxlan, wire, &Program::default()).unwrap();
-        rounds::check_transfer(crossing.name(), nodes.pods(), Family::V4).unwrap();
-    }
-    for (wire, crossing) in
-        wires[..2].iter().flat_map(|wire| [Ours, OursToForwarder, ForwarderToOurs].map(|one| (wire, one)))
-    {
-        let nodes = Nodes::new(crossing, Backend::Udp, wire, &Program::default()).unwrap();
-        rounds::check_transfer(crossing.name(), nodes.pods(), Family::V4).unwrap();
+    let lossy = Underlay { loss_percent: 1, ..Underlay::default() };
+    let late = Underlay { reorder_percent: 5, ..Underlay::default() };
+    let both = Underlay { loss_percent: 1, family: Family::V6, ..late };
+    for (backend, wire, crossings) in [
+        (Backend::Vxlan, lossy, [Ours, OursToKernel, KernelToOurs]),
+        (Backend::Vxlan, both, [Ours, OursToKernel, KernelToOurs]),
+        (Backend::Udp, late, [Ours, OursToForwarder, ForwarderToOurs]),
+    ] {
+        for crossing in crossings {
+            let nodes = Nodes::new(crossing, backend, &wire, &Program::default()).unwrap();
+            rounds::check_transfer(crossing.name(), nodes.pods(), Family::V4).unwrap();
+        }
     }
 }
