@@ -26,9 +26,13 @@ pub enum Error {
     #[error("cannot make the host port {name}")]
     HostPort { name: String, source: host::Error },
     #[error(
-        "cannot open the tunnel end at {end}; a tunnel device of the kernel, such as flannel.1, may have it: see 'podswitch doctor'"
+        "cannot open the tunnel end at {end}; {}",
+        holder.as_ref().map_or("'podswitch doctor' tells who may have it".to_owned(), |name| format!(
+            "{name}, a VXLAN device of the kernel, has the port: end the program that made it, `ip link del {name}`, and start \
+             the switch with its VNI"
+        ))
     )]
-    Uplink { end: SocketAddr, source: host::Error },
+    Uplink { end: SocketAddr, holder: Option<String>, source: host::Error },
     #[error("{what} failed")]
     System { what: &'static str, source: io::Error },
     #[error("the worker ended by itself")]

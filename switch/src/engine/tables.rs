@@ -92,7 +92,8 @@ impl Tables {
         if ends.is_empty() {
             return Ok(());
         }
-        let open = |end: &End| end.open(crew).map_err(|source| Error::Uplink { end: end.local, source });
+        let open =
+            |end: &End| end.open(crew).map_err(|source| Error::Uplink { end: end.local, holder: end.holder(), source });
         let ports = ends.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         self.add_ports(ports).map_err(Error::State)?;
         for base in own.iter().map(|range| Prefix::host(range.address())) {

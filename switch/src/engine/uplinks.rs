@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use control::Backend;
 use encap::{Ends, SOURCE_PORTS, Template, Tunnel, Vtep, vxlan_header};
-use host::{Abilities, UdpSocket};
+use host::{Abilities, Netlink, UdpSocket};
 use nix::errno::Errno;
 use packet::{Mac, Vni};
 
@@ -79,6 +79,12 @@ impl End {
         let ends = Ends { local, remote, local_mac: EXPRESS_MAC_FROM, remote_mac: wire::EXPRESS_MAC };
         let template = Template::vxlan_v4(&ends, self.vni, self.local.port()).with_udp_checksum().with_dont_fragment();
         self.may_go_uncut().then_some(template)
+    }
+
+    /// The VXLAN device of the kernel that has its port.
+    pub(super) fn holder(&self) -> Option<String> {
+        let devices = Netlink::open().and_then(|mut own| own.vxlan_ports()).ok()?;
+        devices.into_iter().find(|(_, port)| *port == self.local.port()).map(|(name, _)| name)
     }
 
     fn may_go_uncut(&self) -> bool {

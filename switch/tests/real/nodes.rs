@@ -133,11 +133,14 @@ fn a_port_that_a_device_of_the_kernels_has_is_told() {
     must(&rig.node, "ip link set flannel.1 up");
     let said = rig.podswitch(&format!("run --config {}", rig.configuration().display()));
     assert!(!said.success);
-    said.has("cannot open the tunnel end at 192.168.9.1:8472").has("flannel.1").has("podswitch doctor");
+    said.has("cannot open the tunnel end at 192.168.9.1:8472")
+        .has("flannel.1, a VXLAN device")
+        .has("ip link del flannel.1");
     must(&rig.node, "ip link delete flannel.1");
     must(&rig.node, "ip address delete 192.168.9.1/24 dev up0");
     let said = rig.podswitch(&format!("run --config {}", rig.configuration().display()));
-    said.has("no interface has the underlay address 192.168.9.1").has("cannot open the tunnel end at 192.168.9.1:8472");
+    said.has("no interface has the underlay address 192.168.9.1");
+    said.has("cannot open the tunnel end at 192.168.9.1:8472").has("podswitch doctor");
 }
 
 /// What tunnels go over; without one it is what the pods speak.
