@@ -64,7 +64,7 @@
 //!
 //! **Datagrams** from other nodes are steered by the same rule to a group of sockets, each of which is a queue: to the socket of
 //! the CPU on which the kernel receives. There a frame is what one call receives, a train of many datagrams mostly; a flow is
-//! the address and port that sends.
+//! the address and port that sends. What the network reorders before the kernel receives it stays so.
 //!
 //! Source: Linux `drivers/net/tun.c` (`tun_ebpf_select_queue`, `tun_net_xmit`), `net/core/sock_reuseport.c`
 //! (`run_bpf_filter`), `kernel/bpf/arraymap.c`.

@@ -107,9 +107,14 @@ fn flows_whose_sender_moves_stay_in_order() {
         };
         let readers = [0, 1].map(|queue| scope.spawn(move || read_all(queue)));
         let socket = PlainSocket::bind("127.0.0.1:0").unwrap();
+        let echo = PlainSocket::bind("127.0.0.1:0").unwrap();
+        echo.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let (mut moved, mut here) = (Instant::now(), 0);
         for number in 1..=NUMBERS {
             if moved.elapsed() > Duration::from_millis(1) {
+                // What a busy CPU has not received yet would be overtaken on the wire: this comes behind it.
+                echo.send_to(b"all", echo.local_addr().unwrap()).unwrap();
+                echo.recv(&mut [0; 8]).unwrap();
                 (moved, here) = (Instant::now(), 1 - here);
                 pin(group.cpus[here]);
             }
