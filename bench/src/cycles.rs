@@ -17,13 +17,11 @@
 //!
 //! The case says how many packets are a burst.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use packet::checksum::{self, Sum};
 use packet::view::Family;
-use packet::view::protocol::UDP;
-use packet::{Burst, Mac, NO_TAIL, Offload, Prefix, UDP_CSUM_OFFSET, VNET_HEADER_LEN};
+use packet::{Burst, Mac, NO_TAIL, Prefix, VNET_HEADER_LEN};
 use podswitch::lane::Lane;
 use podswitch::path;
 use podswitch::port::{Abilities, Link, MemoryPort, Port, PortCounters};
@@ -31,6 +29,7 @@ use podswitch::returns::{RETURNS, Returns};
 use podswitch::world::{Adjacency, FIRST_NEIGHBOR, HOST, World, hop_of};
 use route_table::{NextHop, RouteTable};
 
+use crate::frame;
 use crate::report::{Better, Comparison};
 use crate::statistics::Spread;
 use crate::tsc;
@@ -195,39 +194,13 @@ fn frames(family: Family) -> Vec<Frame> {
 }
 
 fn frame(family: Family, from: u16, (to_v4, to_v6): (Ipv4Addr, Ipv6Addr), source_port: u16) -> Frame {
-    let mut bytes = [0; FRAME_LEN];
-    bytes[..6].copy_from_slice(&Mac::GATEWAY.0);
-    bytes[6..12].copy_from_slice(&mac(from).0);
-    let (ip, transport) = bytes[12..].split_at_mut(match family {
-        Family::V4 => 22,
-        Family::V6 => 42,
-    });
-    let length = transport.len() as u16;
-    let unfinished = match family {
-        Family::V4 => {
-            // EtherType; version and header length; don't fragment; TTL.
-            (ip[0], ip[2], ip[8], ip[10], ip[11]) = (8, 0x45, 0x40, 64, UDP);
-            ip[4..6].copy_from_slice(&(length + 20).to_be_bytes());
-            ip[14..18].copy_from_slice(&v4(from).octets());
-            ip[18..22].copy_from_slice(&to_v4.octets());
-            let sum = Sum::of(&ip[2..]).finish();
-            ip[12..14].copy_from_slice(&sum.to_be_bytes());
-            checksum::pseudo_v4(v4(from), to_v4, UDP, length)
-        }
-        Family::V6 => {
-            (ip[0], ip[1], ip[2], ip[8], ip[9]) = (0x86, 0xdd, 0x60, UDP, 64);
-            ip[6..8].copy_from_slice(&length.to_be_bytes());
-            ip[10..26].copy_from_slice(&v6(from).octets());
-            ip[26..42].copy_from_slice(&to_v6.octets());
-            checksum::pseudo_v6(v6(from), to_v6, UDP, length.into())
-        }
+    let (source, destination): (IpAddr, IpAddr) = match family {
+        Family::V4 => (v4(from).into(), to_v4.into()),
+        Family::V6 => (v6(from).into(), to_v6.into()),
     };
-    for (at, field) in [source_port, 53, length, unfinished.fold()].into_iter().enumerate() {
-        transport[2 * at..2 * at + 2].copy_from_slice(&field.to_be_bytes());
-    }
-    let start = (FRAME_LEN - transport.len()) as u16;
-    let offload = Offload { needs_csum: true, csum_start: start, csum_offset: UDP_CSUM_OFFSET, ..Offload::default() };
-    Frame { from, header: offload.bytes(), bytes }
+    let ends = [SocketAddr::new(source, source_port), SocketAddr::new(destination, 53)];
+    let (offload, bytes) = frame::datagram(mac(from), ends, FRAME_LEN);
+    Frame { from, header: offload.bytes(), bytes: bytes.try_into().expect("it is as long as was asked for") }
 }
 
 fn mac(port: u16) -> Mac {

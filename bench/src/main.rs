@@ -1,5 +1,7 @@
 //! The command line of `podswitch-bench`.
 
+mod examples;
+
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +31,7 @@ use podswitch_bench::{Error, Result, interrupt};
 /// Everything runs in network namespaces made for the run and removed after it; root is needed. The `podswitch`
 /// binary is taken from the folder this program lies in.
 #[derive(Debug, Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(version, after_help = examples::EXAMPLES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -38,31 +40,31 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Start a switch and two pods, or two of both, check that all arrives whole, and measure how fast.
-    #[command(after_help = DEMO_EXAMPLES)]
+    #[command(after_help = examples::DEMO_EXAMPLES)]
     Demo(DemoArguments),
     /// Compare pod-to-pod traffic on one node with the kernel and a plain forwarder.
-    #[command(after_help = LOCAL_EXAMPLES)]
+    #[command(after_help = examples::LOCAL_EXAMPLES)]
     Local(LocalArguments),
     /// Compare pod-to-pod traffic between two nodes over VXLAN with the kernel and a plain forwarder.
-    #[command(after_help = VXLAN_EXAMPLES)]
+    #[command(after_help = examples::VXLAN_EXAMPLES)]
     Vxlan(AcrossArguments),
     /// The same over flannel's UDP tunnel.
-    #[command(after_help = UDP_EXAMPLES)]
+    #[command(after_help = examples::UDP_EXAMPLES)]
     Udp(AcrossArguments),
     /// The same without a tunnel, each node being the other's router.
-    #[command(after_help = HOST_GW_EXAMPLES)]
+    #[command(after_help = examples::HOST_GW_EXAMPLES)]
     HostGw(AcrossArguments),
     /// Send millions of datagrams whose order is checked, from a sender that stays and from one that moves.
-    #[command(after_help = ORDER_EXAMPLES)]
+    #[command(after_help = examples::ORDER_EXAMPLES)]
     Order(OrderArguments),
     /// Measure what a switch with many pods costs its node, and what it spares them.
-    #[command(after_help = NODE_EXAMPLES)]
+    #[command(after_help = examples::NODE_EXAMPLES)]
     Node(NodeArguments),
     /// Measure the path alone, between ports in memory; needs no root.
-    #[command(after_help = PATH_EXAMPLES)]
+    #[command(after_help = examples::PATH_EXAMPLES)]
     Path(PathArguments),
     /// Compare our rings with those of others, in memory; needs no root.
-    #[command(after_help = RING_EXAMPLES)]
+    #[command(after_help = examples::RING_EXAMPLES)]
     Ring(RingArguments),
     /// Forward frames between TAPs made in two namespaces until standard input ends.
     #[command(hide = true)]
@@ -460,73 +462,6 @@ fn peer(text: &str) -> std::result::Result<Wiring, String> {
 
 const DEFAULT_PEERS: &str = "kernel-route,kernel-bridge,tun-tap";
 
-const EXAMPLES: &str = "Examples:
-  podswitch-bench demo
-  podswitch-bench local --rounds 5 --json > local.json";
-
-const DEMO_EXAMPLES: &str = "Examples:
-  podswitch-bench demo
-  podswitch-bench demo --seconds 5 --json
-  podswitch-bench demo --nodes 2 --backend host-gw
-
-The exit status is 0 only if every check passed.";
-
-const LOCAL_EXAMPLES: &str = "Examples:
-  podswitch-bench local
-  podswitch-bench local --rounds 9 --seconds 3 --cases '0|0,0|1' --switch-cpu 1
-  podswitch-bench local --peers kernel-route --metrics tcp1_gbps,cpu_s_per_gb
-  podswitch-bench local --metrics udp64_flows_pps --flows 256 --json
-  podswitch-bench local --metrics probe0_p50_us,cpu_s_per_gb --switch-config 'poll=\"spin\"'
-  podswitch-bench local --metrics tcp1_gbps,rtt_p50_us --pods 2,10,100,1000 --peers
-
-A ratio is ours / peer, formed round by round; a tie is a ratio whose quartiles straddle 1.";
-
-const VXLAN_EXAMPLES: &str = "Examples:
-  podswitch-bench vxlan
-  podswitch-bench vxlan --underlay-offloads no-segmentation --metrics tcp1_gbps,cpu_s_per_gb
-  podswitch-bench vxlan --family 6 --underlay 6 --mtu 9000 --json
-  podswitch-bench vxlan --loss 1 --peers kernel-vxlan --metrics tcp4_gbps
-  podswitch-bench vxlan --subject kernel-vxlan --peers udp-forwarder --rounds 3
-
-A ratio is ours / peer, formed round by round; a tie is a ratio whose quartiles straddle 1. A veth pair stands for the
-wire: it passes super-frames uncut unless --underlay-offloads says otherwise.";
-
-const UDP_EXAMPLES: &str = "Examples:
-  podswitch-bench udp
-  podswitch-bench udp --peers ours-to-forwarder,forwarder-to-ours --rounds 3
-
-Pods and nodes speak IPv4 here, and nothing else.";
-
-const HOST_GW_EXAMPLES: &str = "Examples:
-  podswitch-bench host-gw
-  podswitch-bench host-gw --family 6 --peers kernel-host-gw --json";
-
-const ORDER_EXAMPLES: &str = "Examples:
-  podswitch-bench order
-  podswitch-bench order --millions 1 --rates half --cases '0|1' --json
-  podswitch-bench order --through kernel-route
-
-The exit status is 0 only if nothing came late or twice, and as much was delivered as was asked for.";
-
-const NODE_EXAMPLES: &str = "Examples:
-  podswitch-bench node
-  podswitch-bench node --metrics idle_cpu_percent,rss_mb --seconds 30 --rounds 1
-  podswitch-bench node --pods 50 --metrics restart_ms --json
-
-A peer is here the state of things without what is asked about, such as a quiet node.";
-
-const PATH_EXAMPLES: &str = "Examples:
-  podswitch-bench path
-  podswitch-bench path --pipeline --pods 2 --json
-
-No system call is made: a port in memory gives the same frame as often as it is asked, and takes everything.";
-
-const RING_EXAMPLES: &str = "Examples:
-  podswitch-bench ring
-  podswitch-bench ring --rounds 21 --json
-
-DPDK's rings are compared where libdpdk-dev, pkg-config and a C compiler are installed.";
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -540,10 +475,11 @@ mod tests {
 
     #[test]
     fn every_example_is_understood() {
-        let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, ORDER_EXAMPLES, NODE_EXAMPLES, PATH_EXAMPLES]
-            .join("\n")
-            + &["", VXLAN_EXAMPLES, UDP_EXAMPLES, HOST_GW_EXAMPLES, RING_EXAMPLES].join("\n");
-        let examples: Vec<&str> = examples.lines().filter(|line| line.starts_with("  podswitch-bench")).collect();
+        let program = Arguments::command();
+        let commands = std::iter::once(&program).chain(program.get_subcommands());
+        let helps: Vec<String> = commands.filter_map(|command| Some(command.get_after_help()?.to_string())).collect();
+        let lines = helps.iter().flat_map(|help| help.lines());
+        let examples: Vec<&str> = lines.filter(|line| line.starts_with("  podswitch-bench")).collect();
         assert_eq!(examples.len(), 30);
         for example in examples {
             let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));

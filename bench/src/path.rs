@@ -15,15 +15,13 @@
 //! The threads are bound to CPUs in turn, so where there are fewer CPUs than threads some share one; one that has nothing to
 //! do yields. CPU time counts what threads spent waiting for each other.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
-use packet::checksum::{self, Sum};
-use packet::view::protocol::UDP;
-use packet::{Burst, Gso, Mac, Offload, Prefix, UDP_CSUM_OFFSET};
+use packet::{Burst, Gso, Mac, Offload, Prefix};
 use podswitch::lane::Lane;
 use podswitch::path;
 use podswitch::pipeline::pipeline;
@@ -35,6 +33,7 @@ use route_table::RouteTable;
 
 use crate::cycles;
 use crate::error::{Error, Result};
+use crate::frame;
 use crate::interrupt;
 use crate::machine::{self, Machine};
 use crate::report::{Better, Comparison, Report};
@@ -298,36 +297,13 @@ fn port(number: u16, load: Load, pods: u16) -> Port {
     }
 }
 
-/// A frame from one pod to another, with its checksum left to whoever must have it, as a pod's kernel hands it over.
+/// What a pod sends: a frame of the load's kind, and what comes beside it.
 fn datagram((from, to): (u16, u16), load: Load) -> (Offload, Vec<u8>) {
     let (length, segment) = load.lengths();
-    let mut frame = vec![0; length];
-    frame[..6].copy_from_slice(&Mac::GATEWAY.0);
-    frame[6..12].copy_from_slice(&mac(from).0);
-    frame[12..14].copy_from_slice(&[8, 0]);
-    let (udp_len, total_len) = ((length - UDP_AT) as u16, (length - IP_AT) as u16);
-    let (ip, datagram) = frame[IP_AT..].split_at_mut(UDP_AT - IP_AT);
-    // Version and header length; don't fragment; TTL.
-    (ip[0], ip[6], ip[8], ip[9]) = (0x45, 0x40, 64, UDP);
-    ip[2..4].copy_from_slice(&total_len.to_be_bytes());
-    ip[12..16].copy_from_slice(&address(from).octets());
-    ip[16..20].copy_from_slice(&address(to).octets());
-    let sum = Sum::of(ip).finish();
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    let unfinished = checksum::pseudo_v4(address(from), address(to), UDP, udp_len).fold();
-    for (at, field) in [4000, 53, udp_len, unfinished].into_iter().enumerate() {
-        datagram[2 * at..2 * at + 2].copy_from_slice(&field.to_be_bytes());
-    }
-    let offload = Offload {
-        needs_csum: true,
-        gso: if segment.is_some() { Gso::Udp } else { Gso::None },
-        gso_size: segment.unwrap_or(0),
-        header_len: HEADERS_LEN,
-        csum_start: UDP_AT as u16,
-        csum_offset: UDP_CSUM_OFFSET,
-        ..Offload::default()
-    };
-    (offload, frame)
+    let ends = [(from, 4000), (to, 53)].map(|(pod, port)| SocketAddr::from((address(pod), port)));
+    let (offload, frame) = frame::datagram(mac(from), ends, length);
+    let gso = if segment.is_some() { Gso::Udp } else { Gso::None };
+    (Offload { gso, gso_size: segment.unwrap_or(0), header_len: HEADERS_LEN, ..offload }, frame)
 }
 
 fn mac(port: u16) -> Mac {
@@ -343,8 +319,6 @@ const WARM_UP: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// So often a thread looks for work before it lets another run.
 const EMPTY_TURNS_MAX: u32 = 100;
-const IP_AT: usize = 14;
-const UDP_AT: usize = 34;
 const HEADERS_LEN: u16 = 42;
 
 #[cfg(test)]

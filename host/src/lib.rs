@@ -8,13 +8,15 @@
 //!   [`TemporaryNamespace`] for tests and benches.
 //! * [`Netlink`] `open`, `open_in`: a conversation about one namespace, in which one may say
 //!   * of a [`Link`]: `link`, `link_by_index`, `links`, `create_veth` ([`VethPair`]), `create_bridge`, `create_vxlan`
-//!     ([`Vxlan`]), `add_vxlan_peer`, `vxlan_ports`, `change_link` ([`LinkChange`]: name, MAC, MTU, up, master, namespace, queue length, GSO limits), `set_no_queue`, `delete_link`;
+//!     ([`Vxlan`]), `add_vxlan_peer`, `vxlan_ports`, `change_link` ([`LinkChange`]: name, MAC, MTU, up, master,
+//!     namespace, queue length, GSO limits), `set_no_queue`, `delete_link`;
 //!   * of an [`Address`]: `add_address`, `delete_address`, `addresses`;
 //!   * of a [`Route`]: `add_route`, `replace_route`, `delete_route`, `routes`;
 //!   * of a permanent [`Neighbor`]: `add_neighbor`, `replace_neighbor`, `delete_neighbor`, `neighbors`.
 //! * Settings: [`Sysctl`] `net`, `interface`, `read`, `write`.
-//! * TAPs: [`Tap`] `open` ([`TapOptions`]), `queues`, `abilities`, `set_abilities`, `offers`, `mac`, `name`, `set_persistent`,
-//!   `set_carrier`; [`tap_holder`]; [`Steering`] `new`, `attach`, `attach_to_group`, `departed`, `sender_cpu`: which queue a frame takes.
+//! * TAPs: [`Tap`] `open` ([`TapOptions`]), `queues`, `abilities`, `set_abilities`, `offers`, `mac`, `name`,
+//!   `set_persistent`, `set_carrier`; [`tap_holder`]; [`Steering`] `new`, `attach`, `attach_to_group`, `departed`,
+//!   `sender_cpu`: which queue a frame takes.
 //!
 //! * Trains of datagrams: [`UdpSocket`] `open`, `group`, `send`, `receive` ([`Train`]); [`path_mtu`].
 //!

@@ -1,9 +1,9 @@
 //! Steering: a program in the kernel puts each frame sent into a TAP of several queues into the queue of the sender's
 //! CPU, and keeps every flow in order while its senders move between CPUs.
 //!
-//! The rule: **a flow leaves a queue only when nothing of it is left there**, neither on its way into it, nor unread, nor
-//! read and not yet written out. Each frame draws a *ticket* of its queue, and a flow remembers its last one; who reads the
-//! queue says up to which ticket all have departed.
+//! The rule: **a flow leaves a queue only when nothing of it is left there**, neither on its way into it, nor unread,
+//! nor read and not yet written out. Each frame draws a *ticket* of its queue, and a flow remembers its last one; who
+//! reads the queue says up to which ticket all have departed.
 //!
 //! ```text
 //!   program       entry (queue q, ticket t) of the flow, queue c of this CPU
@@ -22,49 +22,51 @@
 //! UDP; of a fragment no ports. Flows that share an entry are steered as one. That costs nearness, never order.
 //!
 //! Why order is kept. One thread sends f and later f', both of one flow.
-//! * *What `departed` says*: frames enter a queue in another order than they drew tickets, when a CPU is stopped between
-//!   the two, by the hypervisor for milliseconds. So a count of frames read would pass f's ticket by frames that overtook it
-//!   on the way in. When nothing is missing, nothing is on its way: each frame draws its ticket before it enters, so
-//!   if as many are gone as have drawn one, it is all of these. `departed` is stored (release) after everything was
-//!   written; whoever sees it late only stays longer, for it never falls.
-//! * *Alone*, f' finds the entry that f wrote, for the scheduler carries what a thread wrote along when it moves it, and f
-//!   has entered its queue, for that happens in the call that sends it. If f' may leave, f has departed; if not, it enters
-//!   the same queue behind f.
-//! * *With others*, on other CPUs at the same time: decisions for a flow stand in a row, each made on the entry the last one
-//!   left, by compare-and-exchange; whoever loses decides again on what it finds, or is content if that is a later ticket of
-//!   the same queue, which stands for its own. So all frames of the flow that have not departed are in the queue the
-//!   entry names, with its ticket or an earlier one. The additions and exchanges are full barriers. Whoever loses 64
-//!   times, to as many others at the same moment, goes on without.
+//! * *What `departed` says*: frames enter a queue in another order than they drew tickets, when a CPU is stopped
+//!   between the two, by the hypervisor for milliseconds. So a count of frames read would pass f's ticket by frames
+//!   that overtook it on the way in. When nothing is missing, nothing is on its way: each frame draws its ticket before
+//!   it enters, so if as many are gone as have drawn one, it is all of these. `departed` is stored (release) after
+//!   everything was written; whoever sees it late only stays longer, for it never falls.
+//! * *Alone*, f' finds the entry that f wrote, for the scheduler carries what a thread wrote along when it moves it,
+//!   and f has entered its queue, for that happens in the call that sends it. If f' may leave, f has departed; if not,
+//!   it enters the same queue behind f.
+//! * *With others*, on other CPUs at the same time: decisions for a flow stand in a row, each made on the entry the
+//!   last one left, by compare-and-exchange; whoever loses decides again on what it finds, or is content if that is a
+//!   later ticket of the same queue, which stands for its own. So all frames of the flow that have not departed are in
+//!   the queue the entry names, with its ticket or an earlier one. The additions and exchanges are full barriers.
+//!   Whoever loses 64 times, to as many others at the same moment, goes on without.
 //! * *Turns* of tickets: there are 2^48, which last for years.
 //!
-//! **What is lost** behind the choice, mostly because the queue was full, has drawn a ticket and is never read. So while
-//! frames are missing from the empty queue, the owner compares its looks for at least 50 ms, longer than a hypervisor takes a
-//! CPU away:
-//! * whoever had drawn a ticket by the first look has entered and was read by the last, or is lost: up to there all have
-//!   departed;
-//! * as many as were missing at every look are written off. A frame on its way is missing too, but not for so long. It would take
-//!   another one at each look for the owner to write off one too many, which the next empty queue sets right.
+//! **What is lost** behind the choice, mostly because the queue was full, has drawn a ticket and is never read. So
+//! while frames are missing from the empty queue, the owner compares its looks for at least 50 ms, longer than a
+//! hypervisor takes a CPU away:
+//! * whoever had drawn a ticket by the first look has entered and was read by the last, or is lost: up to there all
+//!   have departed;
+//! * as many as were missing at every look are written off. A frame on its way is missing too, but not for so long. It
+//!   would take another one at each look for the owner to write off one too many, which the next empty queue sets
+//!   right.
 //!
 //! Until then, and while a queue goes on losing frames, flows that send more often stay in it. That costs nearness.
 //!
-//! **What was read without a ticket**, parts of frames the kernel cut behind the program (super-frames of tunnels within a
-//! pod) and what was sent before the program was attached, would hide as many frames that are missing. So the owner looks only
-//! at an empty queue, where nothing but frames just then on their way can be hidden, and forgets there what it read too much.
+//! **What was read without a ticket**, parts of frames the kernel cut behind the program (super-frames of tunnels
+//! within a pod) and what was sent before the program was attached, would hide as many frames that are missing. So the
+//! owner looks only at an empty queue, where nothing but frames just then on their way can be hidden, and forgets there
+//! what it read too much.
 //!
-//! This holds where frames reach the queue within the call that sends them, so [`crate::Netlink::set_no_queue`] belongs to it.
-//! The kernel's own answers (echo replies, resets) are sent by one socket per CPU, and so are one flow per CPU; what a bridge
-//! passes on from another TAP has that TAP's socket, and so is one flow.
+//! This holds where frames reach the queue within the call that sends them, so [`crate::Netlink::set_no_queue`] belongs
+//! to it. The kernel's own answers (echo replies, resets) are sent by one socket per CPU, and so are one flow per CPU;
+//! what a bridge passes on from another TAP has that TAP's socket, and so is one flow.
 //!
 //! The program steers until another is attached or the device is gone, also when nobody has the device open. A device
 //! taken over gets a new `Steering`, and with it queues that count as empty.
 //!
-//! Limits: Linux 5.12 (arm64: 5.18), 64 bits, `CAP_BPF`. Memory per device, in whole pages: 8 KiB of entries, 64 bytes for
-//! each queue and two for each CPU; a page for the array's head and one for the program. Only the lines are mapped here. With
-//! one queue the kernel does not ask the program.
+//! Limits: Linux 5.12 (arm64: 5.18), 64 bits, `CAP_BPF`. Memory per device, in whole pages: 8 KiB of entries, 64 bytes
+//! for each queue and two for each CPU; a page for the array's head and one for the program. Only the lines are mapped
+//! here. With one queue the kernel does not ask the program.
 //!
-//! **Datagrams** from other nodes are steered by the same rule to a group of sockets, each of which is a queue: to the socket of
-//! the CPU on which the kernel receives. There a frame is what one call receives, a train of many datagrams mostly; a flow is
-//! the address and port that sends. What the network reorders before the kernel receives it stays so.
+//! **Datagrams** from other nodes are steered by the same rule to a group of sockets, each of which is a queue: to the
+//! socket of the CPU on which the kernel receives. There a frame is what one call receives, a train of many datagrams
+//! mostly; a flow is the address and port that sends. What the network reorders before the kernel receives it stays so.
 //!
 //! Source: Linux `drivers/net/tun.c` (`tun_ebpf_select_queue`, `tun_net_xmit`), `net/core/sock_reuseport.c`
 //! (`run_bpf_filter`), `kernel/bpf/arraymap.c`.
@@ -95,8 +97,8 @@ pub struct Steering {
 pub enum Steered {
     /// Frames sent into a TAP, to its queues.
     Frames,
-    /// Datagrams received by a group of UDP sockets, to these in the order they were bound. Here a flow is an address and port
-    /// that sends, and the sender's CPU the one on which the kernel receives.
+    /// Datagrams received by a group of UDP sockets, to these in the order they were bound. Here a flow is an address
+    /// and port that sends, and the sender's CPU the one on which the kernel receives.
     Datagrams,
 }
 
@@ -109,8 +111,8 @@ pub struct Taken {
     pub drained: bool,
 }
 
-/// What program and owner know of a queue. The words from `gone` to `since` are the owner's alone, and pass from owner to
-/// owner with the queue.
+/// What program and owner know of a queue. The words from `gone` to `since` are the owner's alone, and pass from owner
+/// to owner with the queue.
 #[derive(Debug)]
 #[repr(C, align(64))]
 struct Line {
@@ -139,8 +141,9 @@ impl Steering {
     /// `c % queues`.
     ///
     /// # Errors
-    /// [`Error::Illegal`] for a number of queues outside 1..=256 or a queue that is none of them; [`Error::Call`] without
-    /// permission or where the kernel has no bpf(2); [`Error::SteeringProgram`] when the kernel is too old for this one.
+    /// [`Error::Illegal`] for a number of queues outside 1..=256 or a queue that is none of them; [`Error::Call`]
+    /// without permission or where the kernel has no bpf(2); [`Error::SteeringProgram`] when the kernel is too old for
+    /// this one.
     pub fn new(steered: Steered, queue_of_cpu: &[u16], queues: u16) -> Result<Self, Error> {
         let layout = Layout::new(queue_of_cpu, queues)?;
         let failed = |call| move |source| Error::call("bpf", call, source);
@@ -169,9 +172,9 @@ impl Steering {
         socket.set_steering_program(self.program.as_fd())
     }
 
-    /// All that the owner took from this queue in a turn has departed: was written out, dropped, or copied. `now` is its latest
-    /// reading of the clock, which may be old. One thread at a time owns a queue, and hands it over by a message that
-    /// synchronises.
+    /// All that the owner took from this queue in a turn has departed: was written out, dropped, or copied. `now` is
+    /// its latest reading of the clock, which may be old. One thread at a time owns a queue, and hands it over by a
+    /// message that synchronises.
     pub fn departed(&self, queue: u16, taken: Taken, now: Instant) {
         let line = self.line(queue);
         // Relaxed: the owner's own.
@@ -199,8 +202,8 @@ impl Steering {
 }
 
 impl Line {
-    /// Says up to which ticket all have departed, when the queue is empty and so many frames are gone; how many count as gone
-    /// from now on.
+    /// Says up to which ticket all have departed, when the queue is empty and so many frames are gone; how many count
+    /// as gone from now on.
     fn look(&self, gone: u64, now: Duration) -> u64 {
         // Acquire: whatever was read had drawn its ticket before it entered the queue.
         let steered = self.steered.load(Ordering::Acquire);

@@ -1,11 +1,12 @@
 //! UDP sockets whose datagrams travel in trains: many of one length in one call.
 //!
-//! A sent train is cut by the kernel, or by the network card, every `segment` bytes (`UDP_SEGMENT`); a received one is what
-//! the kernel joined of datagrams of one source (`UDP_GRO`). Only the last datagram of a train may be shorter. A kernel that
-//! can do neither sends and receives one datagram a call.
+//! A sent train is cut by the kernel, or by the network card, every `segment` bytes (`UDP_SEGMENT`); a received one is
+//! what the kernel joined of datagrams of one source (`UDP_GRO`). Only the last datagram of a train may be shorter. A
+//! kernel that can do neither sends and receives one datagram a call.
 //!
-//! Several sockets may share an address ([`UdpSocket::group`]): the kernel chooses by a hash of both addresses and ports, so
-//! what comes from one port of one sender always comes by the same socket, in order; or a program does ([`crate::Steering`]).
+//! Several sockets may share an address ([`UdpSocket::group`]): the kernel chooses by a hash of both addresses and
+//! ports, so what comes from one port of one sender always comes by the same socket, in order; or a program does
+//! ([`crate::Steering`]).
 //!
 //! Sockets are not connected and do not block. Source: udp(7), Linux `net/ipv4/udp.c`, `net/core/sock_reuseport.c`.
 
@@ -22,7 +23,8 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::Error;
 
-/// Most datagrams of a sent train (`UDP_MAX_SEGMENTS` of Linux `include/linux/udp.h`; since 6.9 the kernel takes twice as many).
+/// Most datagrams of a sent train (`UDP_MAX_SEGMENTS` of Linux `include/linux/udp.h`; since 6.9 the kernel takes twice
+/// as many).
 pub const TRAIN_DATAGRAMS_MAX: usize = 64;
 /// Most bytes of a train: an IPv4 packet without its headers.
 pub const TRAIN_BYTES_MAX: usize = 65_507;
@@ -125,7 +127,8 @@ impl UdpSocket {
         self.cuts
     }
 
-    /// Sends `slices`, end to end, as datagrams of `segment` bytes, the last perhaps shorter. A train is sent whole or not at all.
+    /// Sends `slices`, end to end, as datagrams of `segment` bytes, the last perhaps shorter. A train is sent whole or
+    /// not at all.
     ///
     /// # Errors
     /// What sendmsg(2) says; `EMSGSIZE` over [`TRAIN_BYTES_MAX`] or the path's MTU, `EAGAIN` where the queue is full.
@@ -184,8 +187,8 @@ impl UdpSocket {
     }
 }
 
-/// The MTU of the way to `to` in bytes, as far as the kernel has learned of it: what its link takes, or less if a router has
-/// said so. Nothing is sent.
+/// The MTU of the way to `to` in bytes, as far as the kernel has learned of it: what its link takes, or less if a
+/// router has said so. Nothing is sent.
 ///
 /// # Errors
 /// What connect(2) says: there is no way.

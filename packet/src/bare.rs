@@ -1,14 +1,15 @@
 //! Frames that came with nothing said beside them, as out of a tunnel: what their headers tell instead.
 //!
-//! A port with virtio headers says of each frame whether its transport checksum is unfinished and what it stands for. What
-//! comes through a socket has lost that, yet a kernel whose tunnel ends on the same machine hands over both kinds: small
-//! frames whose checksum field holds only the pseudo-header's sum, and super-frames nobody has cut.
+//! A port with virtio headers says of each frame whether its transport checksum is unfinished and what it stands for.
+//! What comes through a socket has lost that, yet a kernel whose tunnel ends on the same machine hands over both kinds:
+//! small frames whose checksum field holds only the pseudo-header's sum, and super-frames nobody has cut.
 //!
-//! A field that equals the bare pseudo-header's sum is taken as **unfinished**. Should it be a finished one by chance (one in
-//! 65 536), nothing is lost: finishing it gives the same value again.
+//! A field that equals the bare pseudo-header's sum is taken as **unfinished**. Should it be a finished one by chance
+//! (one in 65 536), nothing is lost: finishing it gives the same value again.
 //!
-//! The segment size of an uncut TCP super-frame is what fits the MTU of its sender's network. A UDP super-frame has a size of
-//! its sender's choice, which only the socket can tell: Linux says it of such a frame as it does of datagrams it has joined.
+//! The segment size of an uncut TCP super-frame is what fits the MTU of its sender's network. A UDP super-frame has a
+//! size of its sender's choice, which only the socket can tell: Linux says it of such a frame as it does of datagrams
+//! it has joined.
 
 use crate::checksum::Sum;
 use crate::segment::{TCP_CSUM_OFFSET, UDP_CSUM_OFFSET};
@@ -56,12 +57,13 @@ impl ChecksumFound {
 }
 
 impl Offload {
-    /// What is to be said beside `frame`, which came from a network of `mtu` bytes; `segment` are the payload bytes of each
-    /// datagram of a UDP super-frame, where that is told. Sums no payload: a wrong checksum is left to the receiver.
+    /// What is to be said beside `frame`, which came from a network of `mtu` bytes; `segment` are the payload bytes of
+    /// each datagram of a UDP super-frame, where that is told. Sums no payload: a wrong checksum is left to the
+    /// receiver.
     ///
     /// # Errors
-    /// [`Reason::Uncuttable`] for a frame over the MTU that is neither an unfinished TCP super-frame nor an unfinished UDP one of
-    /// told size.
+    /// [`Reason::Uncuttable`] for a frame over the MTU that is neither an unfinished TCP super-frame nor an unfinished
+    /// UDP one of told size.
     #[inline]
     pub fn of_bare(frame: FrameRef<'_>, mtu: u16, segment: Option<u16>) -> Result<Offload, Reason> {
         let long = frame.len() > ETHERNET_LEN + usize::from(mtu);
@@ -183,7 +185,8 @@ mod tests {
     }
 
     proptest! {
-        /// Etherparse writes and checks; a finished checksum that equals the bare sum by chance is rare enough to be left out.
+        /// Etherparse writes and checks; a finished checksum that equals the bare sum by chance is rare enough to be
+        /// left out.
         #[test]
         fn checksums_are_judged_as_etherparse_does(sample in samples(), at in any::<prop::sample::Index>(), padding in 0usize..20) {
             let (mut partial, unfinished) = sample.segments(ChecksumForm::Partial);

@@ -9,14 +9,14 @@
 //!  pushed   A0 B0 A1 ack B1 A2          groups   A0 A1 A2 | B0 B1 | ack        in order of their first frames
 //! ```
 //!
-//! A frame joins its flow's open group when a receiver could not tell the difference: all headers are equal byte by byte
-//! (addresses of both layers, TOS or traffic class, flow label, TTL, DF, ports, acknowledgment, window, TCP options)
-//! except where segments of one super-frame differ, and there it follows on: sequence numbers, and IPv4 identifications
-//! unless DF is set. Payloads are as long as the first; a shorter one, PSH or FIN ends the group. Never joined: frames with
-//! other TCP flags, IP options or extension headers, fragments, empty payloads, UDP without checksum, frames longer than
-//! their packet, super-frames. A transport checksum must be unfinished (said so, or equal to the bare pseudo-header's sum),
-//! vouched for, or right: it is summed here, and a frame with a wrong one passes alone, untouched, as does one with a wrong
-//! IPv4 header checksum.
+//! A frame joins its flow's open group when a receiver could not tell the difference: all headers are equal byte by
+//! byte (addresses of both layers, TOS or traffic class, flow label, TTL, DF, ports, acknowledgment, window, TCP
+//! options) except where segments of one super-frame differ, and there it follows on: sequence numbers, and IPv4
+//! identifications unless DF is set. Payloads are as long as the first; a shorter one, PSH or FIN ends the group. Never
+//! joined: frames with other TCP flags, IP options or extension headers, fragments, empty payloads, UDP without
+//! checksum, frames longer than their packet, super-frames. A transport checksum must be unfinished (said so, or equal
+//! to the bare pseudo-header's sum), vouched for, or right: it is summed here, and a frame with a wrong one passes
+//! alone, untouched, as does one with a wrong IPv4 header checksum.
 //!
 //! Order within a flow is kept: a frame that cannot be joined closes its flow's group, and a fragment or a packet that
 //! cannot be read closes all. A flow is known by a hash of its addresses, protocol and ports; two flows that collide
@@ -77,8 +77,9 @@ impl Join {
         self.flows.forget_all();
     }
 
-    /// True when two of the flows with these hashes are one, so that there may be something to join; what was pushed is forgotten.
-    /// Rarely it is true of two flows, and false only when a great many flows share the low bits of their hashes.
+    /// True when two of the flows with these hashes are one, so that there may be something to join; what was pushed is
+    /// forgotten. Rarely it is true of two flows, and false only when a great many flows share the low bits of their
+    /// hashes.
     #[inline]
     pub fn is_any_repeated(&mut self, hashes: impl IntoIterator<Item = u64>) -> bool {
         self.flows.forget_all();
@@ -197,8 +198,8 @@ impl Group<'_> {
         usize::from(self.record.segment.header_len)
     }
 
-    /// Changes the headers of the first member, `head`, to those of the whole group and returns what is to be said beside
-    /// it. A frame alone stays as it is, and so does its metadata.
+    /// Changes the headers of the first member, `head`, to those of the whole group and returns what is to be said
+    /// beside it. A frame alone stays as it is, and so does its metadata.
     #[inline]
     pub fn apply(&self, head: &mut [u8]) -> Offload {
         if self.record.len == 1 {

@@ -122,7 +122,8 @@ impl Bank {
         }
     }
 
-    /// Receives from the active ports, at most `frames_max` frames each. Every turn is ended by [`Bank::departed`].
+    /// Receives from the active ports, at most `frames_max` frames each. Every turn is ended by [`Bank::departed`] or
+    /// [`Bank::forget_taken`].
     pub fn receive(&mut self, burst: &mut Burst, (world, lane): (&World, &mut Lane), frames_max: usize) {
         let (first, mut kept, mut unread, mut away) = (burst.len, 0, None, false);
         self.emptied = true;
@@ -169,6 +170,11 @@ impl Bank {
                 port.departed(self.home, taken, now);
             }
         }
+    }
+
+    /// The same where nobody waits to hear of it.
+    pub fn forget_taken(&mut self) {
+        self.taken.clear();
     }
 
     /// True when events should be asked for although ports are active: for those that are not.

@@ -1,10 +1,9 @@
 //! The plain forwarders: one thread, one read and one write per frame, no offloads.
 //!
-//! They stand for what a program reaches that treats a TAP or TUN as a file of frames. [`run`] forwards between two pods'
-//! TAPs, or as a wire between nodes that changes the order of some frames ([`wire`]); [`udp::run`] between the TUN of a node and
-//! another node. Each is a process of its own (a hidden command of this
-//! program), so that it can be pinned and ended apart from the load; it ends when its standard input does, so that it
-//! never outlives the bench.
+//! They stand for what a program reaches that treats a TAP or TUN as a file of frames. [`run`] forwards between two
+//! pods' TAPs, or as a wire between nodes that changes the order of some frames ([`wire`]); [`udp::run`] between the
+//! TUN of a node and another node. Each is a process of its own (a hidden command of this program), so that it can be
+//! pinned and ended apart from the load; it ends when its standard input does, so that it never outlives the bench.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::IpAddr;
@@ -95,8 +94,8 @@ impl Drop for Forwarder {
     }
 }
 
-/// The body of the command `forwarder`: makes a TAP `eth0` in each namespace and forwards until standard input ends, of a hundred
-/// frames `reorder_percent` after later ones.
+/// The body of the command `forwarder`: makes a TAP `eth0` in each namespace and forwards until standard input ends, of
+/// a hundred frames `reorder_percent` after later ones.
 pub fn run(namespaces: &[PathBuf; 2], reorder_percent: u8) -> Result<()> {
     let [first, second] = namespaces;
     let taps = [open_tap(first)?, open_tap(second)?];

@@ -25,13 +25,7 @@ pub enum Error {
     Purge(#[from] purge::Error),
     #[error("cannot make the host port {name}")]
     HostPort { name: String, source: host::Error },
-    #[error(
-        "cannot open the tunnel end at {end}; {}",
-        holder.as_ref().map_or("'podswitch doctor' tells who may have it".to_owned(), |name| format!(
-            "{name}, a VXLAN device of the kernel, has the port: end the program that made it, `ip link del {name}`, and start \
-             the switch with its VNI"
-        ))
-    )]
+    #[error("cannot open the tunnel end at {end}{}", way_out(holder.as_deref()))]
     Uplink { end: SocketAddr, holder: Option<String>, source: host::Error },
     #[error("{what} failed")]
     System { what: &'static str, source: io::Error },
@@ -61,6 +55,15 @@ impl Error {
             _ => false,
         }
     }
+}
+
+/// How to get a tunnel's port that a device of that name may have.
+fn way_out(holder: Option<&str>) -> String {
+    let Some(name) = holder else { return "; 'podswitch doctor' tells who may have its port".to_owned() };
+    format!(
+        "; {name}, a VXLAN device of the kernel, has its port: end the program that made it, `ip link del {name}`, and start \
+         the switch with its VNI"
+    )
 }
 
 /// What the kernel refused, as a refusal.

@@ -122,14 +122,13 @@ impl Neighbors {
         let template = end.template(neighbor.via);
         let before = self.known.get(&neighbor.subnet).copied();
         let hop = before.map(|(hop, _)| hop).or_else(|| self.free_hop()).ok_or_else(|| full(neighbor))?;
-        adjacency.remote = self.node((end.port, address), (template, end.mtu));
-        adjacency.mtu = self.nodes[usize::from(adjacency.remote) - 1].as_ref().map_or(end.mtu, |node| node.mtu);
+        (adjacency.remote, adjacency.mtu) = self.node((end.port, address), (template, end.mtu));
         self.known.insert(neighbor.subnet, (hop, adjacency.remote));
         Ok((hop, adjacency, before.map(|(_, remote)| remote)))
     }
 
-    /// The number of a node, which has one subnet more.
-    fn node(&mut self, (uplink, address): (u16, SocketAddr), (template, mtu): (Option<Template>, u16)) -> u16 {
+    /// The number of a node, which has one subnet more, and the longest inner packet on the way there.
+    fn node(&mut self, (uplink, address): (u16, SocketAddr), (template, mtu): (Option<Template>, u16)) -> (u16, u16) {
         let is_it = |one: &Option<Node>| {
             one.as_ref().is_some_and(|node| node.remote.uplink == uplink && node.remote.address == address)
         };
@@ -139,8 +138,9 @@ impl Neighbors {
             self.nodes.len() - 1
         });
         let new = || Node { remote: Remote::new(uplink, address, template), subnets: 0, mtu };
-        self.nodes[place].get_or_insert_with(new).subnets += 1;
-        place as u16 + 1
+        let node = self.nodes[place].get_or_insert_with(new);
+        node.subnets += 1;
+        (place as u16 + 1, node.mtu)
     }
 
     fn leave(&mut self, number: u16) {

@@ -16,6 +16,7 @@ use control::{Code, Refusal};
 use crossbeam::channel;
 use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
+use nix::errno::Errno;
 use packet::Prefix;
 use ring::snapshot::{Publisher, Reader};
 use route_table::{NextHop, RouteTable};
@@ -92,8 +93,11 @@ impl Tables {
         if ends.is_empty() {
             return Ok(());
         }
-        let open =
-            |end: &End| end.open(crew).map_err(|source| Error::Uplink { end: end.local, holder: end.holder(), source });
+        let failed = |end: &End, source: host::Error| {
+            let taken = source.errno() == Some(Errno::EADDRINUSE as i32);
+            Error::Uplink { end: end.local, holder: taken.then(|| end.holder()).flatten(), source }
+        };
+        let open = |end: &End| end.open(crew).map_err(|source| failed(end, source));
         let ports = ends.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         self.add_ports(ports).map_err(Error::State)?;
         for base in own.iter().map(|range| Prefix::host(range.address())) {

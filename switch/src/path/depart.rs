@@ -53,10 +53,8 @@ pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
         match world.port(list.port) {
             Some(port) if list.rows == 1 && port.abilities.are_all() => {
                 let row = usize::from(list.first);
-                match write_whole((burst, &lane.slots), (port, lane.number), row) {
-                    Ok(()) => port.counters.of(lane.number).sent(1, burst.length[row].into()),
-                    Err(reason) => drop_row(burst, (world, lane.number), row, reason),
-                }
+                let written = write_whole((burst, &lane.slots), (port, lane.number), row);
+                settle((burst, world), (port, lane.number), row, written);
             }
             _ => depart_list(burst, world, lane, list),
         }
@@ -102,6 +100,15 @@ fn punt_row(burst: &mut Burst, world: &World, lane: &mut Lane, (row, why): (usiz
         drop_row(burst, (world, lane.number), row, Reason::PuntFull);
     } else if let Some(port) = world.port(burst.from[row]) {
         port.counters.of(lane.number).punt(why);
+    }
+}
+
+/// The one place where a departing row is counted: sent by `port`, or dropped.
+#[inline(always)]
+fn settle((burst, world): (&mut Burst, &World), (port, worker): (&Port, u16), row: usize, written: Result<(), Reason>) {
+    match written {
+        Ok(()) => port.counters.of(worker).sent(1, burst.length[row].into()),
+        Err(reason) => drop_row(burst, (world, worker), row, reason),
     }
 }
 
@@ -156,7 +163,7 @@ impl Departure<'_> {
         let offload = group.apply(self.slots.head_mut(self.burst.head[first], self.burst.length[first]));
         self.set_offload(first, &offload);
         let mut slices = [IoSlice::new(&[]); 2 * MEMBERS_MAX];
-        let (mut count, mut bytes) = (0, 0);
+        let mut count = 0;
         for row in group.members() {
             let row = row as usize;
             let before = if row == first { VNET_HEADER_LEN } else { 0 };
@@ -166,25 +173,20 @@ impl Departure<'_> {
             slices[count] = IoSlice::new(&frame.head[skip..]);
             slices[count + 1] = IoSlice::new(frame.tail);
             count += 1 + usize::from(!frame.tail.is_empty());
-            bytes += u64::from(length);
         }
-        let written = self.port.write(self.worker, &slices[..count]).is_ok();
-        self.counters().add(Count::Joined, u64::from(written));
+        let written = self.port.write(self.worker, &slices[..count]).map_err(|_| Reason::WriteFailed);
+        self.counters().add(Count::Joined, u64::from(written.is_ok()));
         for row in group.members() {
             self.tracer.formed(row as usize, Form::Joined, group.len());
-            self.count(row as usize, written.then_some(()).ok_or(Reason::WriteFailed));
+            self.settle(row as usize, written);
         }
-        self.counters().add(Count::SentBytes, if written { bytes } else { 0 });
     }
 
     /// One frame in the form the port takes.
     #[inline]
     fn write_alone(&mut self, row: usize) {
-        let settled = if self.port.abilities.are_all() { self.write_whole(row) } else { self.write_able(row) };
-        match settled {
-            Ok(()) => self.counters().sent(1, self.burst.length[row].into()),
-            Err(reason) => drop_row(self.burst, (self.world, self.worker), row, reason),
-        }
+        let written = if self.port.abilities.are_all() { self.write_whole(row) } else { self.write_able(row) };
+        self.settle(row, written);
     }
 
     /// The same by a port that does not take everything.
@@ -243,12 +245,9 @@ impl Departure<'_> {
         self.slots.before_mut(self.burst.head[row], VNET_HEADER_LEN).copy_from_slice(&offload.bytes());
     }
 
-    /// The one place where a departing row is counted.
-    pub(super) fn count(&mut self, row: usize, settled: Result<(), Reason>) {
-        match settled {
-            Ok(()) => self.counters().add(Count::Sent, 1),
-            Err(reason) => drop_row(self.burst, (self.world, self.worker), row, reason),
-        }
+    #[inline]
+    pub(super) fn settle(&mut self, row: usize, written: Result<(), Reason>) {
+        settle((self.burst, self.world), (self.port, self.worker), row, written);
     }
 }
 

@@ -60,8 +60,9 @@ fn segment_on_wire(burst: &Burst, row: usize, lane: &Lane) -> usize {
     transport - ETHERNET_LEN + transport_len + size
 }
 
-/// True for a TCP super-frame out of a tunnel: how long its sender's segments were nobody said ([`Offload::of_bare`]), and they may
-/// have been shorter all along. A sender that is told of an MTU it keeps already does nothing, and its stream would stand still.
+/// True for a TCP super-frame out of a tunnel: how long its sender's segments were nobody said ([`Offload::of_bare`]),
+/// and they may have been shorter all along. A sender that is told of an MTU it keeps already does nothing, and its
+/// stream would stand still.
 #[inline]
 fn has_guessed_segments(burst: &Burst, row: usize) -> bool {
     let is_super = burst.shape[row] & shape::SUPER != 0;

@@ -25,8 +25,8 @@ pub(crate) fn ports(protocol: u8, transport: &[u8]) -> (u16, u16) {
     }
 }
 
-/// A hash of a parsed packet's flow: of its addresses and ports, without these for a fragment. Spread evenly over 64 bits; of a
-/// packet that was not parsed it is any number.
+/// A hash of a parsed packet's flow: of its addresses and ports, without these for a fragment. Spread evenly over 64
+/// bits; of a packet that was not parsed it is any number.
 #[inline]
 pub(crate) fn flow_hash(start: &[u8; START_LEN], burst: &Burst, row: usize) -> u64 {
     let word = |at: usize| u64::from_ne_bytes(*start[at..].first_chunk().expect("a start holds all addresses"));

@@ -80,7 +80,7 @@ impl Departure<'_> {
             let world = self.world;
             match world.remotes.get(number) {
                 Some(remote) => self.wrap_flows(Way { uplink, remote, sender }, rows, &mut wraps.blocks[..]),
-                None => rows.iter().for_each(|&row| self.count(row_of(row), Err(Reason::PortGone))),
+                None => rows.iter().for_each(|&row| self.settle(row_of(row), Err(Reason::PortGone))),
             }
         }
     }
@@ -102,7 +102,7 @@ impl Departure<'_> {
             if offload.needs_csum
                 && let Err(reason) = self.complete(row, offload)
             {
-                self.count(row, Err(reason));
+                self.settle(row, Err(reason));
                 continue;
             }
             let length = way.uplink.header().len() + self.burst.length[row] as usize - way.uplink.skipped();
@@ -196,13 +196,6 @@ impl Departure<'_> {
             let segment = to - from + parts[0].len();
             failed |= way.uplink.send(way.remote, way.sender, (&slices[..used], segment)).is_err();
         }
-    }
-
-    fn settle(&mut self, row: usize, sent: Result<(), Reason>) {
-        if sent.is_ok() {
-            self.counters().add(Count::SentBytes, self.burst.length[row].into());
-        }
-        self.count(row, sent);
     }
 }
 

@@ -187,7 +187,7 @@ impl Stage<Receiving> {
                 let frames_max = if bank.active() > 1 { FRAMES_IN_COMPANY } else { PORT_BUDGET.frames };
                 bank.receive(burst, (world, lane), frames_max);
                 // There is one queue, so nobody who chooses among several waits to hear of departures.
-                bank.departed(world, Instant::now());
+                bank.forget_taken();
                 if burst.len > 0 {
                     tallies.count_burst(burst.len);
                     let (small, big) = lane.slots.lowest_free();

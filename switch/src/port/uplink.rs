@@ -186,7 +186,7 @@ impl Taking<'_> {
         let landing = self.lane.slots.landing(self.landed);
         let (start, end) = (start + uplink.landing(), end + uplink.landing());
         let payload = FrameRef { head: &landing[start..end], tail: &[] };
-        let Inner { at, group, .. } = uplink.tunnel.strip(payload)?;
+        let Inner { at, group } = uplink.tunnel.strip(payload)?;
         if group {
             return Err(Reason::Multicast);
         }

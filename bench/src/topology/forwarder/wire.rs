@@ -1,7 +1,8 @@
-//! One direction between two TAPs: frames go on as they come, but for some that are kept until a few later ones have gone.
+//! One direction between two TAPs: frames go on as they come, but for some that are kept until a few later ones have
+//! gone.
 //!
-//! What is kept goes when its time has come, or when nothing more comes: no frame is lost, and none waits without bound. So the
-//! order changes under load alone, as it does where packets take several ways.
+//! What is kept goes when its time has come, or when nothing more comes: no frame is lost, and none waits without
+//! bound. So the order changes under load alone, as it does where packets take several ways.
 
 use std::io;
 
@@ -12,6 +13,8 @@ use super::{read, write};
 /// What lies between two TAPs, one way.
 pub(super) struct Wire {
     reorder_percent: u8,
+    /// The frame on its way; cleared once, not for each.
+    frame: Box<[u8; FRAME_MAX]>,
     kept: Option<Kept>,
     random: u64,
 }
@@ -25,7 +28,7 @@ struct Kept {
 impl Wire {
     /// A wire that keeps so many of a hundred frames, chosen by `seed`.
     pub(super) fn new(reorder_percent: u8, seed: u64) -> Self {
-        Self { reorder_percent, kept: None, random: seed }
+        Self { reorder_percent, frame: Box::new([0; FRAME_MAX]), kept: None, random: seed }
     }
 
     /// Takes a frame from one end to the other, or keeps it.
@@ -33,24 +36,23 @@ impl Wire {
     /// # Errors
     /// What read(2) and write(2) say; `WouldBlock` when there is none, and then none is kept any more.
     pub(super) fn carry(&mut self, from: &Iface, to: &Iface) -> io::Result<()> {
-        let mut frame = [0; FRAME_MAX];
-        let length = match read(from, &mut frame) {
+        let length = match read(from, &mut self.frame[..]) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.kept.take().map_or(Ok(()), |kept| write(to, &kept.frame))?;
                 return Err(error);
             }
             length => length?,
         };
-        self.pass(&frame[..length], |frame| write(to, frame))
+        self.pass(length, |frame| write(to, frame))
     }
 
-    /// Hands `frame`, and what was kept and is due, to `out`.
-    fn pass(&mut self, frame: &[u8], mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    /// Hands the first `length` bytes of the frame on its way, and what was kept and is due, to `out`.
+    fn pass(&mut self, length: usize, mut out: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         if self.kept.is_none() && self.keeps() {
-            self.kept = Some(Kept { frame: frame.to_vec(), before: LATER });
+            self.kept = Some(Kept { frame: self.frame[..length].to_vec(), before: LATER });
             return Ok(());
         }
-        out(frame)?;
+        out(&self.frame[..length])?;
         let Some(kept) = &mut self.kept else { return Ok(()) };
         kept.before -= 1;
         if kept.before == 0
@@ -70,7 +72,8 @@ impl Wire {
 
 /// The longest that a TAP gives.
 const FRAME_MAX: usize = 65_535 + 18;
-/// A kept frame goes after so many later ones: more than a TCP sender's three repeated acknowledgements forgive (RFC 5681).
+/// A kept frame goes after so many later ones: more than a TCP sender's three repeated acknowledgements forgive (RFC
+/// 5681).
 const LATER: u8 = 5;
 
 #[cfg(test)]
@@ -86,7 +89,8 @@ mod tests {
                 seen.push(u16::from_be_bytes([frame[0], frame[1]]));
                 Ok(())
             };
-            wire.pass(&number.to_be_bytes(), out).unwrap();
+            wire.frame[..2].copy_from_slice(&number.to_be_bytes());
+            wire.pass(2, out).unwrap();
         }
         seen.extend(wire.kept.map(|kept| u16::from_be_bytes([kept.frame[0], kept.frame[1]])));
         let late = seen.windows(2).filter(|pair| pair[1] < pair[0]).count();
@@ -105,7 +109,8 @@ mod tests {
                 seen += 1;
                 Ok(())
             };
-            wire.pass(&[number], out).unwrap();
+            wire.frame[0] = number;
+            wire.pass(1, out).unwrap();
         }
         assert_eq!(seen, 100);
     }
