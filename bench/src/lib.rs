@@ -9,6 +9,7 @@
 
 pub mod across;
 pub mod demo;
+pub mod dpdk;
 pub mod error;
 #[allow(unsafe_code, reason = "sigaction(2) has no safe form: a handler must be async-signal-safe")]
 pub mod interrupt;
@@ -19,6 +20,7 @@ pub mod node;
 pub mod order;
 pub mod path;
 pub mod report;
+pub mod ring;
 pub mod rounds;
 pub mod statistics;
 pub mod topology;

@@ -18,6 +18,7 @@ use podswitch_bench::node;
 use podswitch_bench::order::{self, Order, Rate};
 use podswitch_bench::path;
 use podswitch_bench::report::Report;
+use podswitch_bench::ring;
 use podswitch_bench::rounds::{self, Metric, Rounds};
 use podswitch_bench::topology::nodes::{Backend, Crossing, Offloads, Underlay};
 use podswitch_bench::topology::{PODS_MAX, Program, Wiring, forwarder};
@@ -60,6 +61,9 @@ enum Command {
     /// Measure the path alone, between ports in memory; needs no root.
     #[command(after_help = PATH_EXAMPLES)]
     Path(PathArguments),
+    /// Compare our rings with those of others, in memory; needs no root.
+    #[command(after_help = RING_EXAMPLES)]
+    Ring(RingArguments),
     /// Forward frames between TAPs made in two namespaces until standard input ends.
     #[command(hide = true)]
     Forwarder { first: PathBuf, second: PathBuf },
@@ -223,6 +227,19 @@ struct PathArguments {
     json: bool,
 }
 
+#[derive(Debug, clap::Args)]
+struct RingArguments {
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 11, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Seconds each figure is counted, about.
+    #[arg(long, default_value = "0.05", value_name = "S", value_parser = seconds)]
+    seconds: Duration,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
 /// The CPU of what stands between the pods, if it is bound to one.
 #[derive(Debug, Clone, Copy)]
 struct SwitchCpu(Option<usize>);
@@ -278,6 +295,10 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Path(arguments) => {
             measure(arguments.json, &|machine, progress| path::run(&arguments.plan(), machine, progress))?;
+        }
+        Command::Ring(arguments) => {
+            let plan = ring::Plan { rounds: arguments.rounds.into(), seconds: arguments.seconds.as_secs_f64() };
+            measure(arguments.json, &|machine, progress| ring::run(&plan, machine, progress))?;
         }
         Command::Forwarder { .. } | Command::UdpForwarder { .. } => unreachable!("has been run above"),
     }
@@ -490,6 +511,12 @@ const PATH_EXAMPLES: &str = "Examples:
 
 No system call is made: a port in memory gives the same frame as often as it is asked, and takes everything.";
 
+const RING_EXAMPLES: &str = "Examples:
+  podswitch-bench ring
+  podswitch-bench ring --rounds 21 --json
+
+DPDK's rings are compared where libdpdk-dev, pkg-config and a C compiler are installed.";
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -504,9 +531,9 @@ mod tests {
     #[test]
     fn every_example_is_understood() {
         let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, ORDER_EXAMPLES, NODE_EXAMPLES, PATH_EXAMPLES].concat()
-            + &[VXLAN_EXAMPLES, UDP_EXAMPLES, HOST_GW_EXAMPLES].concat();
+            + &[VXLAN_EXAMPLES, UDP_EXAMPLES, HOST_GW_EXAMPLES, RING_EXAMPLES].concat();
         let examples: Vec<&str> = examples.lines().filter(|line| line.starts_with("  podswitch-bench")).collect();
-        assert_eq!(examples.len(), 28);
+        assert_eq!(examples.len(), 30);
         for example in examples {
             let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
             Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));
