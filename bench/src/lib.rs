@@ -11,6 +11,7 @@ pub mod across;
 pub mod demo;
 pub mod dpdk;
 pub mod error;
+pub mod flow_cache;
 #[allow(unsafe_code, reason = "sigaction(2) has no safe form: a handler must be async-signal-safe")]
 pub mod interrupt;
 pub mod load;
