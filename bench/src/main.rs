@@ -551,7 +551,7 @@ mod tests {
     #[test]
     fn every_example_is_understood() {
         let examples = [EXAMPLES, DEMO_EXAMPLES, LOCAL_EXAMPLES, ORDER_EXAMPLES, NODE_EXAMPLES, PATH_EXAMPLES].concat()
-            + &[VXLAN_EXAMPLES, UDP_EXAMPLES, HOST_GW_EXAMPLES, RING_EXAMPLES, FLOW_CACHE_EXAMPLES].concat();
+            + &[VXLAN_EXAMPLES, UDP_EXAMPLES, HOST_GW_EXAMPLES, RING_EXAMPLES, FLOW_CACHE_EXAMPLES].join("\n");
         let examples: Vec<&str> = examples.lines().filter(|line| line.starts_with("  podswitch-bench")).collect();
         assert_eq!(examples.len(), 32);
         for example in examples {
