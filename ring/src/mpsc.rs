@@ -16,8 +16,8 @@
 //! `capacity` further on, or an older mark: one of an earlier lap, which was no more than `capacity` after a position at least
 //! `capacity` before, so it is not after `head`.
 //!
-//! A burst is reserved by one compare-and-swap, marked by one store and taken by one store, however long. Within a burst order holds, and so it does
-//! between bursts of one producer; bursts of different producers do not mix. The orderings, by cases:
+//! A burst is reserved by one compare-and-swap, marked by one store and taken by one store, however long. Within a burst order
+//! holds, and so it does between bursts of one producer; bursts of different producers do not mix. The orderings, by cases:
 //!
 //! - A mark is stored with Release after the cells of its burst are written and loaded with Acquire before they are read: whoever
 //!   sees the mark sees the items.
