@@ -63,6 +63,12 @@ No system call is made: a port in memory gives the same frame as often as it is 
 
 pub(crate) const RING_EXAMPLES: &str = "Examples:
   podswitch-bench ring
-  podswitch-bench ring --rounds 21 --json
+  podswitch-bench ring --rounds 101 --milliseconds 2 --json
 
 DPDK's rings are compared where libdpdk-dev, pkg-config and a C compiler are installed.";
+
+pub(crate) const FLOW_CACHE_EXAMPLES: &str = "Examples:
+  podswitch-bench flow-cache
+  podswitch-bench flow-cache --rounds 101 --json
+
+DPDK's hash table is compared where libdpdk-dev, pkg-config and a C compiler are installed.";

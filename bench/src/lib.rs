@@ -12,6 +12,7 @@ pub mod cycles;
 pub mod demo;
 pub mod dpdk;
 pub mod error;
+pub mod flow_cache;
 mod frame;
 #[allow(unsafe_code, reason = "sigaction(2) has no safe form: a handler must be async-signal-safe")]
 pub mod interrupt;

@@ -1,6 +1,7 @@
 //! The machine a bench runs on: its description, its CPUs, its busy time, and what a fair bench asks of it.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -39,6 +40,17 @@ impl Machine {
             priority_raised,
         })
     }
+}
+
+/// How fast the time stamp counter runs, in MHz: half of the kernel's BogoMIPS, which it derives from that counter on x86-64
+/// (`lpj_fine` in the kernel's calibrate.c).
+pub fn reference_mhz() -> Result<f64> {
+    let cpuinfo = read("/proc/cpuinfo")?;
+    let line = cpuinfo.lines().find_map(|line| line.strip_prefix("bogomips")?.split_once(": "));
+    let bogomips = line.and_then(|(_, number)| number.trim().parse::<f64>().ok());
+    bogomips.map(|bogomips| bogomips / 2.0).ok_or_else(|| {
+        Error::system("read bogomips in /proc/cpuinfo: cycles are known on x86-64 alone")(ErrorKind::Unsupported)
+    })
 }
 
 /// The CPUs this thread may run on, in ascending order.
@@ -129,6 +141,11 @@ mod tests {
     fn busy_time_leaves_out_idle_iowait_and_steal() {
         let stat = "cpu  1 20 300 4000 50000 600000 7000000 80000000 9 9\ncpu0 5 5 5 5 5 5 5 5 5 5\n";
         assert_eq!(busy_ticks(stat), 7_600_321);
+    }
+
+    #[test]
+    fn the_reference_clock_is_that_of_a_cpu_of_this_century() {
+        assert!((500.0..10_000.0).contains(&reference_mhz().unwrap()));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use podswitch_bench::across;
 use podswitch_bench::demo::Demo;
+use podswitch_bench::flow_cache;
 use podswitch_bench::load::{Case, Family};
 use podswitch_bench::local::{self, Plan};
 use podswitch_bench::machine::{self, Machine};
@@ -65,7 +66,10 @@ enum Command {
     Path(PathArguments),
     /// Compare our rings with those of others, in memory; needs no root.
     #[command(after_help = examples::RING_EXAMPLES)]
-    Ring(RingArguments),
+    Ring(MemoryArguments),
+    /// Compare the flow cache with hash tables of others, in memory; needs no root.
+    #[command(after_help = examples::FLOW_CACHE_EXAMPLES)]
+    FlowCache(MemoryArguments),
     /// Forward frames between TAPs made in two namespaces until standard input ends.
     #[command(hide = true)]
     Forwarder {
@@ -239,13 +243,13 @@ struct PathArguments {
 }
 
 #[derive(Debug, clap::Args)]
-struct RingArguments {
-    /// How often everything is measured.
-    #[arg(long, default_value_t = 11, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+struct MemoryArguments {
+    /// How often everything is measured; many short rounds, so that the median leaves out those that others disturbed.
+    #[arg(long, default_value_t = 31, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// Seconds each figure is counted, about.
-    #[arg(long, default_value = "0.05", value_name = "S", value_parser = seconds)]
-    seconds: Duration,
+    /// Milliseconds each figure is counted, about.
+    #[arg(long, default_value_t = 5, value_name = "MS", value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    milliseconds: u16,
     /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
@@ -308,8 +312,12 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             measure(arguments.json, &|machine, progress| path::run(&arguments.plan(), machine, progress))?;
         }
         Command::Ring(arguments) => {
-            let plan = ring::Plan { rounds: arguments.rounds.into(), seconds: arguments.seconds.as_secs_f64() };
+            let plan = ring::Plan { rounds: arguments.rounds.into(), counted: arguments.counted() };
             measure(arguments.json, &|machine, progress| ring::run(&plan, machine, progress))?;
+        }
+        Command::FlowCache(arguments) => {
+            let plan = flow_cache::Plan { rounds: arguments.rounds.into(), counted: arguments.counted() };
+            measure(arguments.json, &|machine, progress| flow_cache::run(&plan, machine, progress))?;
         }
         Command::Forwarder { .. } | Command::UdpForwarder { .. } => unreachable!("has been run above"),
     }
@@ -425,6 +433,12 @@ impl PathArguments {
     }
 }
 
+impl MemoryArguments {
+    fn counted(&self) -> Duration {
+        Duration::from_millis(self.milliseconds.into())
+    }
+}
+
 fn cases(named: &[Case]) -> Result<Vec<Case>> {
     if named.is_empty() { rounds::default_cases() } else { Ok(named.to_vec()) }
 }
@@ -480,7 +494,7 @@ mod tests {
         let helps: Vec<String> = commands.filter_map(|command| Some(command.get_after_help()?.to_string())).collect();
         let lines = helps.iter().flat_map(|help| help.lines());
         let examples: Vec<&str> = lines.filter(|line| line.starts_with("  podswitch-bench")).collect();
-        assert_eq!(examples.len(), 30);
+        assert_eq!(examples.len(), 32);
         for example in examples {
             let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
             Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));

@@ -1,4 +1,4 @@
-//! Rings beside those of others: numbers of 8 bytes from thread to thread, in memory.
+//! Rings beside those of others: reference cycles for each number of 8 bytes that goes from thread to thread.
 //!
 //! | contestant | bursts | ends |
 //! |---|---|---|
@@ -9,6 +9,8 @@
 //!
 //! Each holds 1 024 items. A case is written as elsewhere, producers' CPUs|consumer's CPU: `0|1` is two cores, `1|1` two threads
 //! that share one and yield to each other, `0,1|1` two producers. `1` alone is one thread that pushes each burst and pops it again.
+
+use std::time::Duration;
 
 use indicatif::ProgressBar;
 
@@ -29,13 +31,14 @@ use load::Load;
 pub struct Plan {
     /// How often everything is measured.
     pub rounds: usize,
-    /// About how many seconds each figure is counted.
-    pub seconds: f64,
+    /// About how long each figure is counted.
+    pub counted: Duration,
 }
 
 /// Runs the plan; `progress` advances once per figure.
 pub fn run(plan: &Plan, machine: Machine, progress: &ProgressBar) -> Result<Report> {
     let dpdk = dpdk::Program::build("ring", include_str!("../dpdk/ring.c"))?;
+    let mhz = machine::reference_mhz()?;
     let settings = settings(&machine::available_cpus()?);
     let contestants = |kind: Kind| kind.contestants().iter().filter(|who| dpdk.is_some() || who.rte().is_none());
     let figures: usize = settings.iter().map(|setting| contestants(setting.kind).count()).sum();
@@ -44,26 +47,23 @@ pub fn run(plan: &Plan, machine: Machine, progress: &ProgressBar) -> Result<Repo
     for setting in settings {
         let mut contests: Vec<_> =
             contestants(setting.kind).map(|&who| Contest { who, items: ITEMS_FIRST, figures: vec![] }).collect();
-        let metric = format!("{}{}_mps", setting.kind.name(), setting.burst);
+        let metric = format!("{}{}_cycles", setting.kind.name(), setting.burst);
         for _ in 0..plan.rounds {
             for contest in &mut contests {
                 interrupt::check()?;
                 progress.set_message(format!("{metric} {} {}", setting.case(), contest.who.name()));
-                contest.measure(&setting, plan.seconds, dpdk.as_ref())?;
+                let rate = contest.measure(&setting, plan.counted, dpdk.as_ref())?;
+                contest.figures.push(mhz / rate);
                 progress.inc(1);
             }
         }
         let (ours, peers) = contests.split_first().expect("we are there");
         let peers: Vec<_> = peers.iter().map(|peer| (peer.who.name(), &peer.figures[..])).collect();
-        results.extend(Comparison::new((&metric, Better::Higher), setting.case(), &ours.figures, &peers));
+        results.extend(Comparison::new((&metric, Better::Lower), setting.case(), &ours.figures, &peers));
     }
     let mut report = Report::new("ring", machine, plan.rounds, results);
-    report.conditions = Some(match dpdk {
-        Some(dpdk) => format!("millions of 8-byte items a second; DPDK {}", dpdk.version),
-        None => {
-            "millions of 8-byte items a second; DPDK is left out: apt-get install libdpdk-dev pkg-config".to_owned()
-        }
-    });
+    let dpdk = dpdk.map_or("left out: apt-get install libdpdk-dev pkg-config".to_owned(), |dpdk| dpdk.version);
+    report.conditions = Some(format!("reference cycles ({mhz} MHz) per item of 8 bytes; DPDK {dpdk}"));
     Ok(report)
 }
 
@@ -185,8 +185,8 @@ struct Contest {
 }
 
 impl Contest {
-    /// Adds a figure; the first time after a short run that tells how many items it takes.
-    fn measure(&mut self, setting: &Setting, seconds: f64, dpdk: Option<&dpdk::Program>) -> Result<()> {
+    /// Millions of items a second; the first time after a short run that tells how many items it takes.
+    fn measure(&mut self, setting: &Setting, counted: Duration, dpdk: Option<&dpdk::Program>) -> Result<f64> {
         let carry = |items: u64| {
             let items = items.next_multiple_of(setting.burst as u64);
             let load = Load { producers: &setting.producers, consumer: setting.consumer, burst: setting.burst, items };
@@ -194,11 +194,9 @@ impl Contest {
         };
         if self.figures.is_empty() {
             let rate = carry(ITEMS_FIRST)? * 1e6 / setting.producers.len().max(1) as f64;
-            self.items = ((rate * seconds) as u64).max(ITEMS_FIRST);
+            self.items = ((rate * counted.as_secs_f64()) as u64).max(ITEMS_FIRST);
         }
-        let figure = carry(self.items)?;
-        self.figures.push(figure);
-        Ok(())
+        carry(self.items)
     }
 }
 
@@ -227,7 +225,8 @@ mod tests {
     #[test]
     fn all_of_a_kind_are_compared_and_dpdk_where_it_is() {
         let machine = Machine::describe(false).unwrap();
-        let report = run(&Plan { rounds: 1, seconds: 0.001 }, machine, &ProgressBar::hidden()).unwrap();
+        let report =
+            run(&Plan { rounds: 1, counted: Duration::from_millis(1) }, machine, &ProgressBar::hidden()).unwrap();
         let has_dpdk = report.conditions.unwrap().contains("DPDK 2");
         for result in &report.results {
             let peers: Vec<&str> = result.peers.keys().map(String::as_str).collect();

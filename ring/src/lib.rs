@@ -11,7 +11,7 @@
 //! The rule of the crate: workers never lock, wait or allocate here. Whatever cannot be done at once is returned to the
 //! caller (a full ring gives the rest back), and whatever needs time (freeing a world) is the publisher's work.
 //!
-//! `unsafe` stands in `spsc.rs`, `mpsc.rs` and `snapshot.rs` alone. All atomics and shared cells come from `sync.rs`,
+//! `unsafe` stands in `cells.rs`, `spsc.rs`, `mpsc.rs` and `snapshot.rs` alone. All atomics and shared cells come from `sync.rs`,
 //! which exchanges them for loom's under `--cfg loom`, so that `tests/loom_*.rs` check the same code that runs;
 //! `loom_handover.rs` checks what workers do with it when one gives its queues to another:
 //!
@@ -19,6 +19,8 @@
 //! RUSTFLAGS="--cfg loom" cargo test -p podswitch-ring --release --test 'loom_*' --target-dir target/loom
 //! ```
 
+#[allow(unsafe_code, reason = "memory that the ends of a ring use in turn")]
+mod cells;
 pub mod counter;
 pub mod flags;
 pub mod flows;

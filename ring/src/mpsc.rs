@@ -1,23 +1,28 @@
 //! A bounded ring from several producers to one consumer, built for bursts.
 //!
-//! The rule: a producer owns the cells it has reserved until it marks each as full; the consumer owns a full cell until
-//! the store of `head` that passes it. Positions only grow (and wrap with `usize`); a cell is
-//! `position & (capacity - 1)` and is full when its mark is `position + 1`, which no earlier lap has written.
+//! The rule: a producer owns the cells it has reserved until it marks their first; the consumer owns the cells of a marked burst
+//! until the store of `head` that passes them. Positions only grow, and have 64 bits, so that no old mark is ever taken for a new
+//! one; a cell is `position & (capacity - 1)`, and so is a mark.
 //!
 //! ```text
 //!              head                            tail
 //!                v                               v
 //!    | free free | full full reserved full reserved | free free |
+//!        marks:    ^- to here ->      ^
 //!                  pop ->                              reserve ->
 //! ```
 //!
-//! A burst is reserved by one compare-and-swap and taken by one store. Within a burst order holds, and so it does
-//! between bursts of one producer; bursts of different producers do not mix. The orderings, by cases:
+//! The **mark** of a burst, at its first position, is the position after its last. At `head` the consumer finds either that, 1 to
+//! `capacity` further on, or an older mark: one of an earlier lap, which was no more than `capacity` after a position at least
+//! `capacity` before, so it is not after `head`.
 //!
-//! - A mark is stored with Release after its cell is written and loaded with Acquire before it is read: whoever sees
-//!   the mark sees the item.
+//! A burst is reserved by one compare-and-swap, marked by one store and taken by one store, however long. Within a burst order
+//! holds, and so it does between bursts of one producer; bursts of different producers do not mix. The orderings, by cases:
+//!
+//! - A mark is stored with Release after the cells of its burst are written and loaded with Acquire before they are read: whoever
+//!   sees the mark sees the items.
 //! - `head` is stored with Release after the cells are read and loaded with Acquire before they are reserved again: no
-//!   item is overwritten while it is being read.
+//!   item is overwritten while it is being read, and no mark before it was read.
 //! - `tail` moves by relaxed compare-and-swap, because it carries no items: it only makes reservations disjoint.
 //! - A producer that looks across loads `tail` first (Acquire) and then `head`. If that leaves no room, there was none when
 //!   `tail` was loaded, for `head` was no further then; so a ring never reads as full that was not, however long the thread is
@@ -30,29 +35,37 @@
 //! between reserving and marking hides what lies behind it from the consumer until it goes on; it stops nobody else
 //! from pushing, and the consumer from nothing but those items.
 
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, UnsafeCell};
+use std::{fmt, iter};
+
 use crossbeam::utils::CachePadded;
-use std::{fmt, iter, mem::MaybeUninit};
+
+use crate::{
+    cells::{self, Cell, Cells},
+    sync::{Arc, AtomicBool, AtomicUsize, Ordering},
+};
 
 /// Makes a ring of `capacity` items and returns its two ends; clone the producer for more of them.
 ///
 /// # Panics
 /// If `capacity` is not a power of two.
 pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
-    assert!(capacity.is_power_of_two(), "the capacity of a ring is a power of two, not {capacity}");
     let shared = Arc::new(Shared {
-        cells: iter::repeat_with(Cell::empty).take(capacity).collect(),
+        cells: cells::empty(capacity),
+        marks: iter::repeat_with(|| AtomicUsize::new(0)).take(capacity).collect(),
         head: CachePadded::new(AtomicUsize::new(0)),
         tail: CachePadded::new(AtomicUsize::new(0)),
         producers: AtomicUsize::new(1),
         consumer_gone: AtomicBool::new(false),
     });
-    (Producer { shared: Arc::clone(&shared), head_seen: 0 }, Consumer { shared, head: 0 })
+    let cells = Cells::of(&shared.cells);
+    (Producer { shared: Arc::clone(&shared), cells, head_seen: 0 }, Consumer { shared, cells, head: 0, full_until: 0 })
 }
 
 /// An end that pushes.
+#[repr(align(128))]
 pub struct Producer<T> {
     shared: Arc<Shared<T>>,
+    cells: Cells<T>,
     head_seen: usize,
 }
 
@@ -64,8 +77,9 @@ impl<T> Producer<T> {
         if count == 0 {
             return Err(item);
         }
-        // SAFETY: the cell at `position` is reserved and filled once.
-        unsafe { self.shared.fill(position, item) };
+        // SAFETY: the cell at `position` is reserved until it is marked below.
+        unsafe { self.cells.write(position, item) };
+        self.shared.mark(position, 1);
         Ok(())
     }
 
@@ -73,12 +87,13 @@ impl<T> Producer<T> {
     /// how many; the rest stays in `items`.
     #[inline]
     pub fn push_burst(&mut self, items: &mut Vec<T>) -> usize {
-        let (mut position, count) = self.reserve(items.len());
-        for item in items.drain(..count) {
-            // SAFETY: `count` cells are reserved and each is filled once.
-            unsafe { self.shared.fill(position, item) };
-            position = position.wrapping_add(1);
+        let (position, count) = self.reserve(items.len());
+        if count == 0 {
+            return 0;
         }
+        // SAFETY: `count` cells from `position` on are reserved until they are marked below.
+        unsafe { self.cells.write_burst(position, items, count) };
+        self.shared.mark(position, count);
         count
     }
 
@@ -94,7 +109,7 @@ impl<T> Producer<T> {
 
     /// The greatest number of items in the ring.
     pub fn capacity(&self) -> usize {
-        self.shared.cells.len()
+        self.cells.capacity()
     }
 
     /// Whether the consumer is gone, so that nothing pushed will ever be taken.
@@ -103,6 +118,7 @@ impl<T> Producer<T> {
     }
 
     /// Takes up to `wanted` cells for this producer: the first one's position and how many; none if the ring is full.
+    /// What is taken must be written and marked.
     #[inline]
     fn reserve(&mut self, wanted: usize) -> (usize, usize) {
         let mut tail = self.shared.tail.load(Ordering::Relaxed);
@@ -138,7 +154,7 @@ impl<T> Producer<T> {
 impl<T> Clone for Producer<T> {
     fn clone(&self) -> Self {
         self.shared.producers.fetch_add(1, Ordering::Relaxed);
-        Self { shared: Arc::clone(&self.shared), head_seen: self.head_seen }
+        Self { shared: Arc::clone(&self.shared), cells: self.cells, head_seen: self.head_seen }
     }
 }
 
@@ -155,17 +171,27 @@ impl<T> fmt::Debug for Producer<T> {
 }
 
 /// The end that pops.
+#[repr(align(128))]
 pub struct Consumer<T> {
     shared: Arc<Shared<T>>,
+    cells: Cells<T>,
     head: usize,
+    /// The end of the burst that `head` is in.
+    full_until: usize,
 }
 
 impl<T> Consumer<T> {
     /// Takes the oldest item, or `None` if there is none that is pushed completely.
     #[inline]
     pub fn pop(&mut self) -> Option<T> {
-        let item = self.take()?;
-        self.shared.head.store(self.head, Ordering::Release);
+        if self.full() == 0 {
+            return None;
+        }
+        // SAFETY: `full` says that the cell at `head` holds an item and is the consumer's until the store below, which
+        // passes it, so that it is read once.
+        let item = unsafe { self.cells.read(self.head) };
+        self.head = self.head.wrapping_add(1);
+        self.release();
         Some(item)
     }
 
@@ -173,14 +199,23 @@ impl<T> Consumer<T> {
     /// `into` has room for without allocating.
     #[inline]
     pub fn pop_burst(&mut self, into: &mut Vec<T>, max: usize) -> usize {
-        let before = into.len();
-        let room = max.min(into.capacity() - before);
-        into.extend(iter::from_fn(|| self.take()).take(room));
-        let count = into.len() - before;
-        if count > 0 {
-            self.shared.head.store(self.head, Ordering::Release);
+        let room = max.min(into.capacity() - into.len());
+        let mut popped = 0;
+        while popped < room {
+            let count = self.full().min(room - popped);
+            if count == 0 {
+                break;
+            }
+            // SAFETY: `full` says that the `count` cells from `head` on hold items and are the consumer's until the store below,
+            // which passes them, so that each is read once.
+            unsafe { self.cells.read_burst(self.head, count, into) };
+            self.head = self.head.wrapping_add(count);
+            popped += count;
         }
-        count
+        if popped > 0 {
+            self.release();
+        }
+        popped
     }
 
     /// How many items are in the ring, those still being pushed included.
@@ -195,7 +230,7 @@ impl<T> Consumer<T> {
 
     /// The greatest number of items in the ring.
     pub fn capacity(&self) -> usize {
-        self.shared.cells.len()
+        self.cells.capacity()
     }
 
     /// Whether all producers are gone: an empty ring seen after that stays empty.
@@ -203,18 +238,20 @@ impl<T> Consumer<T> {
         self.shared.producers.load(Ordering::Acquire) == 0
     }
 
-    /// Reads the item at `head` and passes it; the caller stores `head` for the producers.
+    /// How many cells of the burst at `head` may be read: none if it is not marked yet.
     #[inline]
-    fn take(&mut self) -> Option<T> {
-        let cell = self.shared.cell(self.head);
-        let after = self.head.wrapping_add(1);
-        if cell.mark.load(Ordering::Acquire) != after {
-            return None;
+    fn full(&mut self) -> usize {
+        if self.full_until == self.head {
+            let mark = self.shared.mark_at(self.head).load(Ordering::Acquire);
+            let is_of_this_lap = (1..=self.capacity()).contains(&mark.wrapping_sub(self.head));
+            self.full_until = if is_of_this_lap { mark } else { self.head };
         }
-        self.head = after;
-        // SAFETY: the mark says that the cell holds the item of this position; the consumer owns it until `head` is
-        // stored, and has just passed it, so that it is read once.
-        Some(cell.item.with(|item| unsafe { (*item).assume_init_read() }))
+        self.full_until.wrapping_sub(self.head)
+    }
+
+    #[inline]
+    fn release(&self) {
+        self.shared.head.store(self.head, Ordering::Release);
     }
 }
 
@@ -230,20 +267,10 @@ impl<T> fmt::Debug for Consumer<T> {
     }
 }
 
-struct Cell<T> {
-    /// The position after that of the item it holds or held last.
-    mark: AtomicUsize,
-    item: UnsafeCell<MaybeUninit<T>>,
-}
-
-impl<T> Cell<T> {
-    fn empty() -> Self {
-        Self { mark: AtomicUsize::new(0), item: UnsafeCell::new(MaybeUninit::uninit()) }
-    }
-}
-
 struct Shared<T> {
     cells: Box<[Cell<T>]>,
+    /// Where a burst begins: the position after its last item.
+    marks: Box<[AtomicUsize]>,
     /// The oldest item's position; the consumer's to write.
     head: CachePadded<AtomicUsize>,
     /// The next position to reserve; any producer's to move.
@@ -254,20 +281,14 @@ struct Shared<T> {
 
 impl<T> Shared<T> {
     #[inline]
-    fn cell(&self, position: usize) -> &Cell<T> {
-        &self.cells[position & (self.cells.len() - 1)]
+    fn mark_at(&self, position: usize) -> &AtomicUsize {
+        &self.marks[position & (self.marks.len() - 1)]
     }
 
-    /// Writes `item` and marks its cell as full.
-    ///
-    /// # Safety
-    /// The caller has reserved `position` and fills it only once.
+    /// Gives the `count` cells from `position` on, reserved and written, to the consumer.
     #[inline]
-    unsafe fn fill(&self, position: usize, item: T) {
-        let cell = self.cell(position);
-        // SAFETY: a reserved cell is its producer's alone until the mark below.
-        cell.item.with_mut(|cell| unsafe { (*cell).write(item) });
-        cell.mark.store(position.wrapping_add(1), Ordering::Release);
+    fn mark(&self, position: usize, count: usize) {
+        self.mark_at(position).store(position.wrapping_add(count), Ordering::Release);
     }
 
     fn len(&self) -> usize {
@@ -279,16 +300,16 @@ impl<T> Shared<T> {
 impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         let head = self.head.load(Ordering::Relaxed);
-        for step in 0..self.len() {
-            // SAFETY: all ends are gone, so that every reserved cell is full; those from `head` on nobody has taken.
-            self.cell(head.wrapping_add(step)).item.with_mut(|item| unsafe { (*item).assume_init_drop() });
-        }
+        // SAFETY: all ends are gone, so that every reserved cell is full; those from `head` on nobody has taken.
+        unsafe { Cells::of(&self.cells).drop_burst(head, self.len()) };
     }
 }
 
 // SAFETY: items are moved from one thread to another, which asks for `T: Send`; no two threads ever use one cell at a
 // time, by the rule at the top of this file, so nothing asks for `T: Sync`.
 unsafe impl<T: Send> Sync for Shared<T> {}
+
+const _: () = assert!(usize::BITS == 64, "positions must not wrap");
 
 #[cfg(all(test, not(loom)))]
 mod tests;

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Each end keeps its own position and the other end's as last seen, and looks across only when that says full or
-//! empty. A burst is published by one store, however long, and copied in one piece, or two over the end of the memory.
+//! empty. A burst is published by one store, however long.
 //! What one thread writes often shares no cache line, nor pair of lines, with what the other uses: that holds for the two
 //! positions and for the ends themselves. The orderings, by cases:
 //!
@@ -28,23 +28,27 @@
 //! Nothing here waits or allocates after [`ring`]; a full ring gives the rest back. No waking: who may sleep needs a
 //! signal beside the ring.
 
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, UnsafeCell};
+use std::fmt;
+
 use crossbeam::utils::CachePadded;
-use std::{fmt, iter, mem::MaybeUninit, ptr::NonNull};
+
+use crate::{
+    cells::{self, Cell, Cells},
+    sync::{Arc, AtomicBool, AtomicUsize, Ordering},
+};
 
 /// Makes a ring of `capacity` items and returns its two ends.
 ///
 /// # Panics
 /// If `capacity` is not a power of two.
 pub fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
-    assert!(capacity.is_power_of_two(), "the capacity of a ring is a power of two, not {capacity}");
     let shared = Arc::new(Shared {
-        cells: iter::repeat_with(|| UnsafeCell::new(MaybeUninit::uninit())).take(capacity).collect(),
+        cells: cells::empty(capacity),
         head: CachePadded::new(AtomicUsize::new(0)),
         tail: CachePadded::new(AtomicUsize::new(0)),
         abandoned: AtomicBool::new(false),
     });
-    let cells = Cells { first: NonNull::from(&*shared.cells).cast(), mask: capacity - 1 };
+    let cells = Cells::of(&shared.cells);
     let producer = Producer { shared: Arc::clone(&shared), cells, tail: 0, head_seen: 0 };
     (producer, Consumer { shared, cells, head: 0, tail_seen: 0 })
 }
@@ -66,7 +70,7 @@ impl<T> Producer<T> {
             return Err(item);
         }
         // SAFETY: `free` says that the cell at `tail` is the producer's until the store below.
-        unsafe { self.cells.at(self.tail).with_mut(|cell| (*cell).write(item)) };
+        unsafe { self.cells.write(self.tail, item) };
         self.publish(1);
         Ok(())
     }
@@ -79,21 +83,8 @@ impl<T> Producer<T> {
         if count == 0 {
             return 0;
         }
-        let rest = items.len() - count;
-        // SAFETY: `free` says that the `count` cells from `tail` on are the producer's until the store below. With its length
-        // at 0 the vector owns none of its items: the first `count` go to those cells, each once, the rest to its front.
-        unsafe {
-            items.set_len(0);
-            let mut from = items.as_ptr();
-            for run in self.cells.runs(self.tail, count) {
-                for (at, cell) in run.iter().enumerate() {
-                    cell.with_mut(|cell| (*cell).write(from.add(at).read()));
-                }
-                from = from.add(run.len());
-            }
-            from.copy_to(items.as_mut_ptr(), rest);
-            items.set_len(rest);
-        }
+        // SAFETY: `free` says that the `count` cells from `tail` on are the producer's until the store below.
+        unsafe { self.cells.write_burst(self.tail, items, count) };
         self.publish(count);
         count
     }
@@ -110,7 +101,7 @@ impl<T> Producer<T> {
 
     /// The greatest number of items in the ring.
     pub fn capacity(&self) -> usize {
-        self.cells.mask + 1
+        self.cells.capacity()
     }
 
     /// Whether the consumer is gone, so that nothing pushed will ever be taken.
@@ -167,7 +158,7 @@ impl<T> Consumer<T> {
         }
         // SAFETY: `full` says that the cell at `head` holds an item and is the consumer's until the store below, which
         // passes it, so that it is read once.
-        let item = unsafe { self.cells.at(self.head).with(|cell| (*cell).assume_init_read()) };
+        let item = unsafe { self.cells.read(self.head) };
         self.release(1);
         Some(item)
     }
@@ -183,11 +174,7 @@ impl<T> Consumer<T> {
         }
         // SAFETY: `full` says that the `count` cells from `head` on hold items and are the consumer's until the store below,
         // which passes them, so that each is read once.
-        unsafe {
-            for run in self.cells.runs(self.head, count) {
-                into.extend(run.iter().map(|cell| cell.with(|cell| (*cell).assume_init_read())));
-            }
-        }
+        unsafe { self.cells.read_burst(self.head, count, into) };
         self.release(count);
         count
     }
@@ -204,7 +191,7 @@ impl<T> Consumer<T> {
 
     /// The greatest number of items in the ring.
     pub fn capacity(&self) -> usize {
-        self.cells.mask + 1
+        self.cells.capacity()
     }
 
     /// Whether the producer is gone: an empty ring seen after that stays empty.
@@ -242,8 +229,6 @@ impl<T> fmt::Debug for Consumer<T> {
     }
 }
 
-type Cell<T> = UnsafeCell<MaybeUninit<T>>;
-
 struct Shared<T> {
     cells: Box<[Cell<T>]>,
     /// The oldest item's position; the consumer's to write.
@@ -258,65 +243,14 @@ impl<T> Drop for Shared<T> {
     fn drop(&mut self) {
         let head = self.head.load(Ordering::Relaxed);
         let count = self.tail.load(Ordering::Relaxed).wrapping_sub(head);
-        for step in 0..count {
-            let cell = &self.cells[head.wrapping_add(step) & (self.cells.len() - 1)];
-            // SAFETY: both ends are gone, and the cells between `head` and `tail` hold items that nobody has taken.
-            cell.with_mut(|cell| unsafe { (*cell).assume_init_drop() });
-        }
+        // SAFETY: both ends are gone, and the cells between `head` and `tail` hold items that nobody has taken.
+        unsafe { Cells::of(&self.cells).drop_burst(head, count) };
     }
 }
 
 // SAFETY: items are moved from one thread to another, which asks for `T: Send`; no two threads ever use one cell at a
 // time, by the rule at the top of this file, so nothing asks for `T: Sync`.
 unsafe impl<T: Send> Sync for Shared<T> {}
-
-/// Where the cells are, kept by each end beside its hold on [`Shared`], which owns them: one load less for each item.
-struct Cells<T> {
-    first: NonNull<Cell<T>>,
-    mask: usize,
-}
-
-impl<T> Cells<T> {
-    /// The cell of `position`.
-    ///
-    /// # Safety
-    /// [`Shared`] is still there.
-    #[inline]
-    unsafe fn at(&self, position: usize) -> &Cell<T> {
-        // SAFETY: `mask` is one less than the number of cells.
-        unsafe { self.first.add(position & self.mask).as_ref() }
-    }
-
-    /// The `count` cells from `position` on: those up to the end of the memory, and the rest from its start.
-    ///
-    /// # Safety
-    /// [`Shared`] is still there, and has `count` cells or more.
-    #[inline]
-    unsafe fn runs(&self, position: usize, count: usize) -> [&[Cell<T>]; 2] {
-        let start = position & self.mask;
-        let first = count.min(self.mask + 1 - start);
-        // SAFETY: the first run ends with the last cell at most, and the second has no more cells than there are.
-        unsafe {
-            [
-                NonNull::slice_from_raw_parts(self.first.add(start), first).as_ref(),
-                NonNull::slice_from_raw_parts(self.first, count - first).as_ref(),
-            ]
-        }
-    }
-}
-
-impl<T> Clone for Cells<T> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<T> Copy for Cells<T> {}
-
-// SAFETY: a pointer alone gives access to nothing; who follows it is an end, of which `Shared` says what it may do.
-unsafe impl<T: Send> Send for Cells<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send> Sync for Cells<T> {}
 
 #[cfg(all(test, not(loom)))]
 mod tests;

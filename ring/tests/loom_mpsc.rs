@@ -70,6 +70,21 @@ fn a_cell_is_used_again_only_when_its_item_was_taken() {
 }
 
 #[test]
+fn a_burst_that_is_taken_in_parts_ends_where_the_next_begins() {
+    model(3, || {
+        let (mut one, mut consumer) = mpsc::ring(4);
+        let mut other = one.clone();
+        let threads =
+            [thread::spawn(move || push_all(&mut one, vec![1, 2])), thread::spawn(move || other.push(11).unwrap())];
+        let mut popped: Vec<i32> = consumer.pop().into_iter().chain(consumer.pop()).collect();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        popped.extend(std::iter::from_fn(|| consumer.pop()));
+        assert!(popped == [1, 2, 11] || popped == [11, 1, 2], "{popped:?}");
+        assert!(consumer.is_empty());
+    });
+}
+
+#[test]
 fn a_push_fails_only_when_the_ring_is_full() {
     model(3, || {
         let (mut one, mut consumer) = mpsc::ring(1);

@@ -10,11 +10,12 @@ use std::{
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, TargetKind};
 
 /// Every crate of the workspace and which of our own crates its non-test code may use.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("podswitch-ring", &[]),
     ("podswitch-packet", &[]),
     ("podswitch-route-table", &["podswitch-packet"]),
     ("podswitch-encap", &["podswitch-packet"]),
+    ("podswitch-policy", &[]),
     ("podswitch-control", &["podswitch-packet"]),
     ("podswitch-host", &["podswitch-packet"]),
     (
@@ -24,6 +25,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "podswitch-packet",
             "podswitch-route-table",
             "podswitch-encap",
+            "podswitch-policy",
             "podswitch-control",
             "podswitch-host",
         ],
@@ -35,6 +37,7 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "podswitch-packet",
             "podswitch-route-table",
             "podswitch-encap",
+            "podswitch-policy",
             "podswitch-control",
             "podswitch-host",
             "podswitch",
