@@ -44,6 +44,8 @@ use sd_notify::NotifyState;
 
 use crate::config::Config;
 use crate::crew::Crew;
+use crate::ipam::Memory;
+use crate::masquerade;
 use crate::port::Counted;
 use crate::purge;
 use crate::server::{self, Answer, Call, Listeners};
@@ -88,9 +90,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     let ends = links.ends(&config);
     let mut engine = Engine::new((config, crew), store, state, tables);
     engine.tables.open_uplinks((ends, &engine.config.node.pod_ranges), &engine.crew)?;
+    engine.memory = Memory::open(&engine.config.state_dir).map_err(system("remembering addresses"))?;
     if let Some(kept) = kept {
         engine.take_over(kept)?;
     }
+    masquerade::arrange(&engine.config)?;
     let (calls_in, calls) = channel::bounded(CALLS);
     let wake = Box::new(move || drop(waker.wake()));
     let server = server::serve(Listeners { control: listener, metrics }, calls_in, wake)?;
@@ -118,6 +122,8 @@ struct Engine {
     tables: Tables,
     slow: SlowSide,
     traces: Traces,
+    /// Who had which address before.
+    memory: Memory,
     /// What was counted at ports that left, so that the switch's totals never go back.
     departed: Counted,
     /// Endpoints detached because their namespace was gone.
@@ -145,6 +151,7 @@ impl Engine {
             store,
             tables,
             traces: Traces::default(),
+            memory: Memory::default(),
             departed: Counted::default(),
             swept: 0,
             started: now,
@@ -214,7 +221,18 @@ impl Engine {
     /// Answers; a client that has gone does not want its answer.
     fn answer(&mut self, call: Call) {
         match call {
-            Call::Request(request, reply) => {
+            // Who has gone before its turn came wants nothing any more.
+            Call::Request(_, _, reply) if reply.is_closed() => {}
+            Call::Request(Request::Attach(attach), netns, reply) => {
+                let name = attach.name.clone();
+                let attached = self.attach(attach, netns).map(Reply::Attached);
+                let made = attached.is_ok();
+                let unheard = reply.send(Answer { reply: attached, places: Vec::new() }).is_err();
+                if made && unheard {
+                    self.forsake(name);
+                }
+            }
+            Call::Request(request, _, reply) => {
                 let places = if request == Request::Ports { scrape::places(self) } else { Vec::new() };
                 drop(reply.send(Answer { reply: self.call(request), places }));
             }
@@ -229,7 +247,7 @@ impl Engine {
 
     fn call(&mut self, request: Request) -> Result<Reply, Refusal> {
         match request {
-            Request::Attach(attach) => self.attach(attach).map(Reply::Attached),
+            Request::Attach(attach) => self.attach(attach, None).map(Reply::Attached),
             Request::Detach(detach) => self.change(Change::Detach(detach)),
             Request::AddRoute(route) => self.change(Change::AddRoute(route)),
             Request::DeleteRoute(delete) => self.change(Change::DeleteRoute(delete)),

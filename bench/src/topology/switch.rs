@@ -95,8 +95,10 @@ impl Switch {
             netns: pod.namespace.name().parse::<NetnsPath>().expect("a name of ip-netns"),
             interface: InterfaceName::default(),
             addresses: vec![address(Family::V4), address(Family::V6)],
+            assign: None,
             mtu: None,
             mac: None,
+            network: None,
             origin: Origin::Cli,
         })?;
         Ok(())

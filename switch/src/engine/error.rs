@@ -29,6 +29,8 @@ pub enum Error {
         "cannot open the tunnel end at {end}; a tunnel device of the kernel, such as flannel.1, may have it: see 'podswitch doctor'"
     )]
     Uplink { end: SocketAddr, source: host::Error },
+    #[error(transparent)]
+    Masquerade(#[from] crate::masquerade::Error),
     #[error("{what} failed")]
     System { what: &'static str, source: io::Error },
     #[error("the worker ended by itself")]
