@@ -289,7 +289,7 @@ fn wrong(field: &str, fault: impl Into<String>) -> Error {
 }
 
 /// Where the switch listens unless told otherwise.
-pub const SOCKET: &str = "/run/podswitch/control.sock";
+pub(crate) const SOCKET: &str = "/run/podswitch/control.sock";
 /// What the choice by the switch is called where a name is wanted.
 pub(crate) const BUILT_IN: &str = "podswitch";
 const NAME_RULE: &str = "write letters, digits, '_', '.' and '-', the first a letter or a digit, at most 128";

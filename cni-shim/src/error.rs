@@ -38,7 +38,7 @@ pub enum Error {
     Version { found: String },
     #[error("{verb} came with cniVersion {since}, and the configuration has {version}")]
     VerbVersion { verb: &'static str, since: Version, version: Version },
-    #[error("{field} is not known here")]
+    #[error("{field} is not supported")]
     Unsupported { field: String, cure: &'static str },
     #[error("the switch knows no attachment of {interface} to container {container}")]
     UnknownContainer { container: String, interface: String },
@@ -123,7 +123,8 @@ impl Error {
             Error::DelegateRefused { refusal, .. } => parts.push(refusal.details.clone()),
             _ => {}
         }
-        parts.retain(|part| !part.is_empty() && *part != self.to_string());
+        let told = self.to_string();
+        parts.retain(|part| !part.is_empty() && !told.contains(part.as_str()));
         parts.join("; ")
     }
 }

@@ -207,7 +207,7 @@ fn decode<T: DeserializeOwned>(value: &Value) -> Result<T, Error> {
 }
 
 /// The Ethernet address of an interface, where it tells a legal one.
-pub fn mac_of(interface: &Interface) -> Option<Mac> {
+pub(crate) fn mac_of(interface: &Interface) -> Option<Mac> {
     interface.mac.to_ascii_lowercase().parse().ok()
 }
 

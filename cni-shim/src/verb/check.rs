@@ -66,7 +66,8 @@ impl Call {
         lost.map_or(Ok(()), |lost| Err(differs(&subject, &format!("it lacks the address {lost}"))))
     }
 
-    /// Every route by one of our gateways is there, and the gateway's Ethernet address is known.
+    /// Every route by one of our gateways is there, and the gateway is at no other Ethernet address. That it is at none is no
+    /// fault: the kernel forgets it when the interface's own address changes, and asks the switch.
     fn check_routes(&self, previous: &Outcome) -> Result<(), Error> {
         let (mut pod, link) = self.link()?;
         let (routes, neighbors) = (pod.routes()?, pod.neighbors()?);
@@ -81,10 +82,10 @@ impl Call {
             if !routes.iter().any(is_it) {
                 return Err(differs("the routing table", &format!("it lacks {wanted} via {gateway}")));
             }
-            let known =
-                neighbors.iter().any(|one| (one.link, one.address, one.mac) == (link.index, gateway, Mac::GATEWAY));
-            if !known {
-                return Err(differs("the neighbour table", &format!("{gateway} is not {}", Mac::GATEWAY)));
+            let told = neighbors.iter().find(|one| (one.link, one.address) == (link.index, gateway));
+            if let Some(other) = told.filter(|told| told.mac != Mac::GATEWAY) {
+                let found = format!("{gateway} is at {} in place of {}", other.mac, Mac::GATEWAY);
+                return Err(differs("the neighbour table", &found));
             }
         }
         Ok(())
