@@ -122,21 +122,23 @@ impl Config {
     }
 }
 
-/// The capability `dns` has other names than the result (CONVENTIONS, "dns").
+/// The capability `dns` has other names than the result (CONVENTIONS, "dns"); containerd writes them with capitals, and
+/// null for an empty list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuntimeDns {
-    #[serde(default)]
-    servers: Vec<String>,
-    #[serde(default)]
-    searches: Vec<String>,
-    #[serde(default)]
-    options: Vec<String>,
+    #[serde(default, alias = "Servers")]
+    servers: Option<Vec<String>>,
+    #[serde(default, alias = "Searches")]
+    searches: Option<Vec<String>>,
+    #[serde(default, alias = "Options")]
+    options: Option<Vec<String>>,
 }
 
 impl From<RuntimeDns> for Dns {
     fn from(RuntimeDns { servers, searches, options }: RuntimeDns) -> Dns {
-        Dns { nameservers: servers, search: searches, options, domain: None }
+        let [nameservers, search, options] = [servers, searches, options].map(Option::unwrap_or_default);
+        Dns { nameservers, search, options, domain: None }
     }
 }
 

@@ -1,5 +1,7 @@
 //! `podswitch-cni`: a CNI plugin when a runtime calls it, a tool for its installation otherwise.
 
+#![forbid(unsafe_code)]
+
 use std::env;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;

@@ -11,6 +11,8 @@
 //! `{SOCKET}`, `{POD}` and `{OTHER}` stand for the switch's socket and two pods' namespaces, `{SCRATCH}` for a folder of the
 //! case's own, `{NODE}` for the node's namespace. `BLESS=1` writes what is answered.
 
+#![allow(clippy::unwrap_used, reason = "a test says by panic what is missing")]
+
 mod rig;
 
 use std::fs;

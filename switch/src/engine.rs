@@ -23,6 +23,7 @@ mod neighbors;
 mod pulse;
 mod scrape;
 pub mod slow_side;
+mod stations;
 mod sweep;
 mod tables;
 mod takeover;
@@ -60,6 +61,7 @@ pub(crate) use self::error::report;
 use self::error::system;
 use self::pulse::Pulse;
 use self::slow_side::SlowSide;
+use self::stations::Fresh;
 use self::tables::Tables;
 use self::trace::Traces;
 
@@ -124,6 +126,8 @@ struct Engine {
     traces: Traces,
     /// Who had which address before.
     memory: Memory,
+    /// Who came a moment ago.
+    fresh: Fresh,
     /// What was counted at ports that left, so that the switch's totals never go back.
     departed: Counted,
     /// Endpoints detached because their namespace was gone.
@@ -152,6 +156,7 @@ impl Engine {
             tables,
             traces: Traces::default(),
             memory: Memory::default(),
+            fresh: Fresh::default(),
             departed: Counted::default(),
             swept: 0,
             started: now,
@@ -179,9 +184,11 @@ impl Engine {
             self.answer_some(calls)?;
             self.end_forsaken_trace();
             self.tables.look_at_cpus(Instant::now());
+            self.look_at_fresh(Instant::now());
             if self.looked.elapsed() >= self.config.sweep_every {
                 self.looked = Instant::now();
                 self.sweep();
+                self.look_at_stations();
                 self.mend_host_routes();
             }
             if self.tables.a_worker_is_gone() {

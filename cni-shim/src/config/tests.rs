@@ -40,6 +40,13 @@ fn what_the_runtime_adds_overrules_what_stands_there() {
 }
 
 #[test]
+fn containerd_writes_dns_in_its_own_way() {
+    let dns = json!({"Servers": ["192.0.2.2"], "Searches": null, "Options": []});
+    let config = parse(&json!({"cniVersion": "1.0.0", "name": "pods", "runtimeConfig": {"dns": dns}})).unwrap();
+    assert_eq!(config.dns, Dns { nameservers: vec!["192.0.2.2".to_owned()], ..Dns::default() });
+}
+
+#[test]
 fn a_subnet_gives_neither_its_own_address_nor_broadcast() {
     for (subnet, pool) in
         [("10.0.0.0/24", "10.0.0.1-10.0.0.254"), ("10.0.0.0/31", "10.0.0.0/31"), ("fd00::/126", "fd00::1-fd00::3")]

@@ -20,13 +20,25 @@ impl Call {
     }
 
     fn detach(&self) -> Result<(), Error> {
+        match self.ask() {
+            Err(control::Error::Absent { .. }) => {}
+            asked => return Ok(asked?),
+        }
+        if let Some(path) = self.environment.netns() {
+            remove(path, self.environment.interface())?;
+        }
+        // A switch listens before it takes anything up. If it still does not, it will find the interface gone; if it does, it
+        // may have taken up what was just removed.
+        match self.ask() {
+            Err(control::Error::Absent { .. }) => Ok(()),
+            asked => Ok(asked?),
+        }
+    }
+
+    fn ask(&self) -> Result<(), control::Error> {
         match self.client().detach(Detach { name: self.name(), origin: Origin::Cni, force: true }) {
-            Ok(_) => Ok(()),
             Err(control::Error::Refused(refusal)) if refusal.code == Code::NotFound => Ok(()),
-            Err(control::Error::Absent { .. }) => {
-                self.environment.netns().map_or(Ok(()), |path| remove(path, self.environment.interface()))
-            }
-            Err(error) => Err(error.into()),
+            asked => asked.map(drop),
         }
     }
 }

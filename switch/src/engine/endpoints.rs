@@ -6,6 +6,7 @@
 
 use std::mem;
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use control::{
     Attach, Attached, Code, Detach, Detached, Done, Name, Origin, Purged, Refusal, Reply, Route, RouteTarget,
@@ -131,6 +132,7 @@ impl Engine {
             self.unplug(endpoint, &[]);
             return Err(refusal);
         }
+        self.fresh.add(endpoint.port, Instant::now());
         let Endpoint { port, interface, addresses, mtu, .. } = endpoint.clone();
         Ok(Attached { port, interface, mac, addresses, gateways: endpoint.gateways(), mtu, abilities })
     }
