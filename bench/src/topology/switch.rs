@@ -70,6 +70,16 @@ impl Switch {
         kill(Pid::from_raw(self.child.id() as i32), signal).map_err(Error::system("signal podswitch"))
     }
 
+    /// Where it runs.
+    pub fn node(&self) -> &TemporaryNamespace {
+        &self.node
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> &std::path::Path {
+        self.client.socket()
+    }
+
     /// The switch's process.
     pub fn pid(&self) -> u32 {
         self.child.id()
