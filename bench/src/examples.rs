@@ -55,6 +55,12 @@ pub(crate) const NODE_EXAMPLES: &str = "Examples:
 
 A peer is here the state of things without what is asked about, such as a quiet node.";
 
+pub(crate) const CNI_EXAMPLES: &str = "Examples:
+  podswitch-bench cni
+  podswitch-bench cni --pods 250 --at-once 32 --rounds 3 --json
+
+A figure is the life of a plugin's process. The reference plugins are those of the package containernetworking-plugins.";
+
 pub(crate) const PATH_EXAMPLES: &str = "Examples:
   podswitch-bench path
   podswitch-bench path --pipeline --pods 2 --json

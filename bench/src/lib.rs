@@ -2,12 +2,13 @@
 //!
 //! A figure is worth something only beside a peer's: [`local`] sets up two pods joined by us and the same two pods
 //! joined by others ([`topology`]), sends the same [`load`] through each in turn, round after round, and puts medians,
-//! quartiles and ratios into a [`report`]. [`order`] counts what came late or twice, and [`node`] what a switch costs a node. [`demo`] shows in half a minute that a switch works, and how well.
+//! quartiles and ratios into a [`report`]. [`order`] counts what came late or twice, [`node`] what a switch costs a node, and [`cni`] what it costs to attach pods. [`demo`] shows in half a minute that a switch works, and how well.
 //!
 //! Everything happens in network namespaces made for the run and removed after it, also after a panic or Ctrl-C
 //! ([`interrupt`]); the machine's own interfaces and settings are not touched.
 
 pub mod across;
+pub mod cni;
 pub mod cycles;
 pub mod demo;
 pub mod dpdk;

@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use podswitch_bench::across;
+use podswitch_bench::cni;
 use podswitch_bench::demo::Demo;
 use podswitch_bench::flow_cache;
 use podswitch_bench::load::{Case, Family};
@@ -61,6 +62,9 @@ enum Command {
     /// Measure what a switch with many pods costs its node, and what it spares them.
     #[command(after_help = examples::NODE_EXAMPLES)]
     Node(NodeArguments),
+    /// Measure how fast pods are attached by CNI plugins, ours beside bridge and ptp.
+    #[command(after_help = examples::CNI_EXAMPLES)]
+    Cni(CniArguments),
     /// Measure the path alone, between ports in memory; needs no root.
     #[command(after_help = examples::PATH_EXAMPLES)]
     Path(PathArguments),
@@ -224,6 +228,22 @@ struct NodeArguments {
 }
 
 #[derive(Debug, clap::Args)]
+struct CniArguments {
+    /// How many pods come and go in each figure.
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pods: u16,
+    /// How many at once; each number is a case.
+    #[arg(long, value_delimiter = ',', default_value = "1,8,32", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    at_once: Vec<u16>,
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Print one JSON object instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct PathArguments {
     /// How many pods send, each to the next.
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u8).range(2..=250))]
@@ -307,6 +327,11 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::HostGw(arguments) => across(Backend::HostGw, &arguments)?,
         Command::Node(arguments) => {
             measure(arguments.json, &|machine, progress| node::run(&arguments.plan(), machine, progress))?;
+        }
+        Command::Cni(arguments) => {
+            let CniArguments { pods, ref at_once, rounds, json } = arguments;
+            let plan = cni::Plan { pods, at_once: at_once.clone(), rounds: rounds.into() };
+            measure(json, &|machine, progress| cni::run(&plan, machine, progress))?;
         }
         Command::Path(arguments) => {
             measure(arguments.json, &|machine, progress| path::run(&arguments.plan(), machine, progress))?;
@@ -494,7 +519,7 @@ mod tests {
         let helps: Vec<String> = commands.filter_map(|command| Some(command.get_after_help()?.to_string())).collect();
         let lines = helps.iter().flat_map(|help| help.lines());
         let examples: Vec<&str> = lines.filter(|line| line.starts_with("  podswitch-bench")).collect();
-        assert_eq!(examples.len(), 32);
+        assert_eq!(examples.len(), 34);
         for example in examples {
             let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
             Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));

@@ -176,7 +176,7 @@ const RANGES: [&str; 2] = ["10.244.0.0/20", "fd00:10:244::/64"];
 pub const PODS_MAX: u16 = 4000;
 
 /// A program of this project: beside this one, or beside the folder of cargo's test binaries.
-fn program(name: &str) -> Result<PathBuf> {
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
     let this = std::env::current_exe().map_err(Error::system("find this program's own file"))?;
     let folder = this.parent().unwrap_or(&this);
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };

@@ -3,7 +3,9 @@
 //! A call runs on a small runtime of its own, so it may be made from any thread that is not inside another one. Nothing
 //! is kept between calls: a switch that was restarted meanwhile is simply spoken to again.
 
+use std::future;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::runtime;
 use tokio::time::timeout;
 
+use crate::handover::Handover;
 use crate::{
     AdjacencyView, Attach, Attached, ChangeNeighbors, ConfigView, DeleteRoute, Detach, Detached, Done, DropsView,
     EndpointView, Error, NeighborView, PortView, Purged, Request, ReturnsView, Route, RouteView, StartTrace,
@@ -49,6 +52,11 @@ impl Client {
     /// Joins a pod; it forwards when this returns.
     pub fn attach(&self, attach: Attach) -> Result<Attached, Error> {
         self.call(&Request::Attach(attach))
+    }
+
+    /// The same for the namespace behind a descriptor, which is sent along; `attach.netns` is where it is found later.
+    pub fn attach_in(&self, attach: Attach, netns: BorrowedFd<'_>) -> Result<Attached, Error> {
+        self.call_with(&Request::Attach(attach), Some(netns))
     }
 
     /// Takes a pod off, and routes to it.
@@ -157,18 +165,21 @@ impl Client {
     }
 
     fn call<T: DeserializeOwned>(&self, request: &Request) -> Result<T, Error> {
+        self.call_with(request, None)
+    }
+
+    fn call_with<T: DeserializeOwned>(&self, request: &Request, beside: Option<BorrowedFd<'_>>) -> Result<T, Error> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(|source| self.io(source))?;
         let late = || Error::Timeout { socket: self.socket.clone(), after: self.timeout };
-        let exchange = async { timeout(self.timeout, self.exchange(request)).await.map_err(|_| late())? };
+        let exchange = async { timeout(self.timeout, self.exchange(request, beside)).await.map_err(|_| late())? };
         let (status, body) = runtime.block_on(exchange)?;
         wire::answer(status, &body)
     }
 
-    async fn exchange(&self, request: &Request) -> Result<(u16, Bytes), Error> {
+    async fn exchange(&self, request: &Request, beside: Option<BorrowedFd<'_>>) -> Result<(u16, Bytes), Error> {
         let broken = |source| Error::Http { socket: self.socket.clone(), source };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(self.connect().await?)).await.map_err(broken)?;
-        // Driven beside the exchange; what matters of its end reaches the exchange as an error.
-        tokio::spawn(connection);
+        let line = Handover::new(self.connect().await?, beside);
+        let (mut sender, connection) = http1::handshake(TokioIo::new(line)).await.map_err(broken)?;
         let wire::Message { method, target, body } = wire::encode(request);
         let message = hyper::Request::builder()
             .method(method)
@@ -177,10 +188,20 @@ impl Client {
             .header("content-type", "application/json")
             .body(Full::new(Bytes::from(body)))
             .expect("wire makes well-formed requests");
-        let response = sender.send_request(message).await.map_err(broken)?;
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.map_err(broken)?.to_bytes();
-        Ok((status, body))
+        let answer = async {
+            let response = sender.send_request(message).await?;
+            let status = response.status().as_u16();
+            Ok((status, response.into_body().collect().await?.to_bytes()))
+        };
+        // Driven beside the exchange; what matters of its end reaches the exchange as an error.
+        let driven = async {
+            drop(connection.await);
+            future::pending().await
+        };
+        tokio::select! {
+            answered = answer => answered.map_err(broken),
+            never = driven => never,
+        }
     }
 
     async fn connect(&self) -> Result<UnixStream, Error> {

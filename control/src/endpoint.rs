@@ -8,7 +8,7 @@ use packet::{Mac, Prefix};
 use serde::{Deserialize, Serialize};
 
 use crate::text::{serde_as_text, words};
-use crate::{InterfaceName, Name, NetnsPath, Origin, ParseError};
+use crate::{Assign, InterfaceName, Name, NetnsPath, Origin, ParseError};
 
 /// The wish that an interface of a pod's namespace be joined to the switch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -21,14 +21,20 @@ pub struct Attach {
     /// The interface to make there.
     #[serde(default)]
     pub interface: InterfaceName,
-    /// The pod's own addresses, at least one.
+    /// The pod's own addresses, at least one unless the switch assigns them.
     pub addresses: Vec<PodAddress>,
+    /// Has the switch choose addresses beside those given; it chooses none when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assign: Option<Assign>,
     /// MTU of the interface; the switch's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<Mtu>,
     /// Ethernet address of the interface; made from the first address when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<Mac>,
+    /// The network of container runtimes it belongs to, if it was one that asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Name>,
     /// Who asks.
     pub origin: Origin,
 }
@@ -42,6 +48,8 @@ pub struct Attached {
     pub interface: InterfaceName,
     /// Its Ethernet address.
     pub mac: Mac,
+    /// The pod's own addresses, those given before those assigned.
+    pub addresses: Vec<PodAddress>,
     /// The pod's next hops, one for each family it has an address of.
     pub gateways: Vec<IpAddr>,
     /// MTU of the interface in bytes.

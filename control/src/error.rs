@@ -21,6 +21,8 @@ pub enum ParseError {
     Netns { text: String },
     #[error("'{text}' is no address: write it as 10.244.0.2 or fd00:10:244::2")]
     Address { text: String },
+    #[error("'{text}' is no range of addresses: write 10.244.0.0/24, 10.244.0.10-10.244.0.20 or one address")]
+    AddressRange { text: String },
     #[error("a pod cannot have the {kind} address {address}")]
     Unroutable { address: IpAddr, kind: &'static str },
     #[error("'{text}' is no MTU: write a number from {} to {}", crate::Mtu::MIN, crate::Mtu::MAX)]

@@ -11,14 +11,16 @@
 //!
 //! [`wire`] alone knows methods and paths, for both sides. What a client sends is refused when it holds a field the
 //! switch does not know; what a switch answers may grow, so that an older client can read a newer switch.
-//! I/O happens in `client.rs` alone. Nothing here knows what a switch does with the words.
+//! I/O happens in `client.rs` and `handover.rs` alone. Nothing here knows what a switch does with the words.
 
 #![forbid(unsafe_code)]
 
+mod assign;
 mod client;
 mod endpoint;
 mod error;
 mod filter;
+mod handover;
 mod name;
 mod neighbor;
 mod refusal;
@@ -29,6 +31,7 @@ mod trace;
 mod view;
 pub mod wire;
 
+pub use assign::{AddressRange, Assign};
 pub use client::Client;
 pub use endpoint::{Ability, Attach, Attached, Detach, Detached, Mtu, PodAddress, unroutable};
 pub use error::{Error, ParseError};

@@ -298,7 +298,7 @@ const PURGE: &str = "/v1/purge";
 mod tests {
     use super::*;
     use crate::{
-        Attach, Backend, Done, InterfaceName, NEIGHBORS_MAX, Neighbor, Origin, Route, RouteTarget, StartTrace,
+        Assign, Attach, Backend, Done, InterfaceName, NEIGHBORS_MAX, Neighbor, Origin, Route, RouteTarget, StartTrace,
     };
 
     fn requests() -> Vec<Request> {
@@ -308,6 +308,11 @@ mod tests {
             netns: "blue".parse().unwrap(),
             interface: InterfaceName::default(),
             addresses: vec!["10.244.0.2".parse().unwrap(), "fd00::2".parse().unwrap()],
+            assign: Some(Assign {
+                pools: vec![vec!["10.244.0.0/28".parse().unwrap(), "10.244.0.40-10.244.0.60".parse().unwrap()]],
+                keep_for: Some("default.web-0".parse().unwrap()),
+            }),
+            network: Some("pods".parse().unwrap()),
             mtu: Some("1400".parse().unwrap()),
             mac: Some(packet::Mac([2, 0, 0, 0, 0, 1])),
             origin: Origin::Cni,
@@ -318,7 +323,7 @@ mod tests {
         let via = "192.168.9.2".parse().unwrap();
         let vxlan = Neighbor { subnet: v4, via, backend: Backend::Vxlan, mac, origin: Origin::Agent };
         vec![
-            Request::Attach(Attach { mtu: None, mac: None, ..attach.clone() }),
+            Request::Attach(Attach { mtu: None, mac: None, assign: None, network: None, ..attach.clone() }),
             Request::Attach(attach),
             Request::Detach(Detach { name: name.clone(), origin: Origin::Cli, force: false }),
             Request::Detach(Detach { name, origin: Origin::HostImport, force: true }),

@@ -62,6 +62,15 @@ impl Namespace {
             }
             Err(source) => return Err(Error::call("open", path.display(), source)),
         };
+        Self::of(file, path)
+    }
+
+    /// The namespace behind an open descriptor of it; `path` is where it was opened, by whomever.
+    ///
+    /// # Errors
+    /// [`Error::NotNetworkNamespace`] when it is something else.
+    pub fn of(descriptor: impl Into<OwnedFd>, path: impl Into<PathBuf>) -> Result<Self, Error> {
+        let (file, path) = (File::from(descriptor.into()), path.into());
         let status = fstatfs(&file).map_err(|errno| Error::call("fstatfs", path.display(), errno))?;
         if status.filesystem_type() != NSFS_MAGIC
             || ioctl::namespace_kind(file.as_fd()).ok() != Some(libc::CLONE_NEWNET)

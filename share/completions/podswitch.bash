@@ -945,7 +945,7 @@ _podswitch() {
             return 0
             ;;
         podswitch__subcmd__run)
-            opts="-h --config --pod-range --router-address --mtu --host-port --underlay-address --tunnel --vxlan-vni --vxlan-port --vtep-mac --udp-port --state --state-dir --poll --spin-us --worker-cpu --pipeline --strict-mac --sweep-seconds --metrics-address --socket --log-level --help"
+            opts="-h --config --pod-range --reserve --masquerade --cluster-network --router-address --mtu --host-port --underlay-address --tunnel --vxlan-vni --vxlan-port --vtep-mac --udp-port --state --state-dir --poll --spin-us --worker-cpu --pipeline --strict-mac --sweep-seconds --metrics-address --socket --log-level --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -956,6 +956,18 @@ _podswitch() {
                     return 0
                     ;;
                 --pod-range)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --reserve)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --masquerade)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
+                    return 0
+                    ;;
+                --cluster-network)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -48,6 +48,10 @@ complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "man" -d 'Write 
 complete -c podswitch -n "__fish_podswitch_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l config -d 'Configuration file; flags override its keys one by one' -r -F
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l pod-range -d 'Addresses of this node\'s pods; give it once for each range' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l reserve -d 'Addresses that pods get only by asking: a prefix, FIRST-LAST or one address; give it once for each' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l masquerade -d 'Hide pods behind the node\'s own address where they speak to others than the cluster\'s networks' -r -f -a "true\t''
+false\t''"
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l cluster-network -d 'A network of the cluster, to which pods are not hidden; give it once for each [default: the pod ranges]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l router-address -d 'The switch\'s own address, one for each family or range [default: the first of each pod range]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l mtu -d 'MTU of pods that do not ask for another: 576 to 65521, with IPv6 from 1280 [default: what tunnels leave, or 1500]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l host-port -d 'Name of the interface between the switch and the host [default: podswitch0]' -r

@@ -73,7 +73,7 @@ struct Global {
 enum Action {
     /// Run a switch until it is stopped.
     #[command(after_help = RUN_EXAMPLES)]
-    Run(Run),
+    Run(Box<Run>),
     /// Join a pod's namespace to the switch.
     #[command(after_help = ATTACH_EXAMPLES)]
     Attach(AttachArgs),
@@ -321,7 +321,9 @@ impl Run {
 impl AttachArgs {
     fn execute(self, client: &Client) -> Result<(), Error> {
         let AttachArgs { name, netns, ifname, address, mtu, mac, json: as_json } = self;
-        let attach = Attach { name, netns, interface: ifname, addresses: address, mtu, mac, origin: Origin::Cli };
+        let (interface, addresses) = (ifname, address);
+        let (assign, network, origin) = (None, None, Origin::Cli);
+        let attach = Attach { name, netns, interface, addresses, assign, mtu, mac, network, origin };
         let attached = client.attach(attach)?;
         if as_json {
             return print(&json(&attached));

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Command};
-use control::{Backend, InterfaceName, Mtu, Poll};
+use control::{AddressRange, Backend, InterfaceName, Mtu, Poll};
 use packet::{Mac, Prefix, Vni};
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,17 @@ pub struct Settings {
     #[arg(long = "pod-range", value_name = "PREFIX")]
     #[serde(default)]
     pub pod_ranges: Vec<Prefix>,
+    /// Addresses that pods get only by asking: a prefix, FIRST-LAST or one address; give it once for each.
+    #[arg(long = "reserve", value_name = "ADDRESSES")]
+    #[serde(default)]
+    pub reserved: Vec<AddressRange>,
+    /// Hide pods behind the node's own address where they speak to others than the cluster's networks.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub masquerade: Option<bool>,
+    /// A network of the cluster, to which pods are not hidden; give it once for each [default: the pod ranges].
+    #[arg(long = "cluster-network", value_name = "PREFIX")]
+    #[serde(default)]
+    pub cluster_networks: Vec<Prefix>,
     /// The switch's own address, one for each family or range [default: the first of each pod range].
     #[arg(long, value_name = "ADDRESS")]
     #[serde(default)]
@@ -105,6 +116,12 @@ pub struct Config {
     pub node: Node,
     /// The MTU of the node is not given: with tunnels it is what they leave of the underlay's.
     pub mtu_by_underlay: bool,
+    /// Addresses that pods get only by asking.
+    pub reserved: Vec<AddressRange>,
+    /// Hide pods behind the node's own address where they speak to others than `cluster_networks`.
+    pub masquerade: bool,
+    /// The cluster's networks, the pod ranges among them.
+    pub cluster_networks: Vec<Prefix>,
     /// Where the switch keeps what it was asked for.
     pub state_dir: PathBuf,
     /// Where it listens for control.
@@ -236,6 +253,13 @@ impl Settings {
     pub fn over(self, other: Settings) -> Settings {
         Settings {
             pod_ranges: if self.pod_ranges.is_empty() { other.pod_ranges } else { self.pod_ranges },
+            reserved: if self.reserved.is_empty() { other.reserved } else { self.reserved },
+            masquerade: self.masquerade.or(other.masquerade),
+            cluster_networks: if self.cluster_networks.is_empty() {
+                other.cluster_networks
+            } else {
+                self.cluster_networks
+            },
             router_address: if self.router_address.is_empty() { other.router_address } else { self.router_address },
             mtu: self.mtu.or(other.mtu),
             host_port: self.host_port.or(other.host_port),
@@ -296,6 +320,7 @@ impl Config {
         if let Some(address) = settings.metrics_address.filter(|address| !address.ip().is_loopback()) {
             return Err(Error::MetricsElsewhere { address });
         }
+        let cluster_networks = settings.pod_ranges.iter().copied().chain(settings.cluster_networks).collect();
         let node = Node {
             underlay,
             router_addresses: router_addresses(settings.router_address, &settings.pod_ranges),
@@ -306,6 +331,9 @@ impl Config {
         Ok(Config {
             node,
             mtu_by_underlay: settings.mtu.is_none(),
+            reserved: settings.reserved,
+            masquerade: settings.masquerade.unwrap_or(false),
+            cluster_networks,
             state_dir,
             socket,
             poll: settings.poll.unwrap_or(Poll::Adaptive),

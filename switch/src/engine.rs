@@ -24,6 +24,7 @@ mod paths;
 mod pulse;
 mod scrape;
 pub mod slow_side;
+mod stations;
 mod sweep;
 mod tables;
 mod takeover;
@@ -45,6 +46,8 @@ use sd_notify::NotifyState;
 
 use crate::config::Config;
 use crate::crew::Crew;
+use crate::ipam::Memory;
+use crate::masquerade;
 use crate::port::Counted;
 use crate::purge;
 use crate::server::{self, Answer, Call, Listeners};
@@ -60,6 +63,7 @@ use self::error::system;
 use self::paths::Paths;
 use self::pulse::Pulse;
 use self::slow_side::SlowSide;
+use self::stations::Fresh;
 use self::tables::Tables;
 use self::trace::Traces;
 
@@ -90,9 +94,11 @@ pub fn run(config: Config) -> Result<(), Error> {
     let ends = links.ends(&config);
     let mut engine = Engine::new((config, crew), store, state, tables);
     engine.tables.open_uplinks((ends, &engine.config.node.pod_ranges), &engine.crew)?;
+    engine.memory = Memory::open(&engine.config.state_dir).map_err(system("remembering addresses"))?;
     if let Some(kept) = kept {
         engine.take_over(kept)?;
     }
+    masquerade::arrange(&engine.config)?;
     let (calls_in, calls) = channel::bounded(CALLS);
     let wake = Box::new(move || drop(waker.wake()));
     let server = server::serve(Listeners { control: listener, metrics }, calls_in, wake)?;
@@ -120,6 +126,10 @@ struct Engine {
     tables: Tables,
     slow: SlowSide,
     traces: Traces,
+    /// Who had which address before.
+    memory: Memory,
+    /// Who came a moment ago.
+    fresh: Fresh,
     /// What was counted at ports that left, so that the switch's totals never go back.
     departed: Counted,
     /// Endpoints detached because their namespace was gone.
@@ -149,6 +159,8 @@ impl Engine {
             store,
             tables,
             traces: Traces::default(),
+            memory: Memory::default(),
+            fresh: Fresh::default(),
             departed: Counted::default(),
             swept: 0,
             started: now,
@@ -177,9 +189,11 @@ impl Engine {
             self.end_forsaken_trace();
             self.tables.look_at_cpus(Instant::now());
             self.tables.look_at_paths(&mut self.paths);
+            self.look_at_fresh(Instant::now());
             if self.looked.elapsed() >= self.config.sweep_every {
                 self.looked = Instant::now();
                 self.sweep();
+                self.look_at_stations();
                 self.mend_host_routes();
             }
             if self.tables.a_worker_is_gone() {
@@ -219,7 +233,18 @@ impl Engine {
     /// Answers; a client that has gone does not want its answer.
     fn answer(&mut self, call: Call) {
         match call {
-            Call::Request(request, reply) => {
+            // Who has gone before its turn came wants nothing any more.
+            Call::Request(_, _, reply) if reply.is_closed() => {}
+            Call::Request(Request::Attach(attach), netns, reply) => {
+                let name = attach.name.clone();
+                let attached = self.attach(attach, netns).map(Reply::Attached);
+                let made = attached.is_ok();
+                let unheard = reply.send(Answer { reply: attached, places: Vec::new() }).is_err();
+                if made && unheard {
+                    self.forsake(name);
+                }
+            }
+            Call::Request(request, _, reply) => {
                 let places = if request == Request::Ports { scrape::places(self) } else { Vec::new() };
                 drop(reply.send(Answer { reply: self.call(request), places }));
             }
@@ -234,7 +259,7 @@ impl Engine {
 
     fn call(&mut self, request: Request) -> Result<Reply, Refusal> {
         match request {
-            Request::Attach(attach) => self.attach(attach).map(Reply::Attached),
+            Request::Attach(attach) => self.attach(attach, None).map(Reply::Attached),
             Request::Detach(detach) => self.change(Change::Detach(detach)),
             Request::AddRoute(route) => self.change(Change::AddRoute(route)),
             Request::DeleteRoute(delete) => self.change(Change::DeleteRoute(delete)),

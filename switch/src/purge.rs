@@ -1,7 +1,8 @@
 //! Removing all that a switch that no longer runs has left: interfaces, routes, files.
 //!
 //! What there is to remove is found first, so that it can be shown before anything is done. Sources: the kept state for
-//! pods' interfaces, the configuration for the host port, the route protocol number for routes. An interface is taken
+//! pods' interfaces, the configuration for the host port, the route protocol number for routes, the
+//! host port's name for the table of masquerading. An interface is taken
 //! for ours only if it is a TAP, and a pod's only if the namespace is still the one it was made in.
 
 use std::collections::HashSet;
@@ -17,6 +18,7 @@ use packet::Prefix;
 
 use crate::config::Config;
 use crate::engine::netns_id;
+use crate::masquerade;
 use crate::state::Endpoint;
 use crate::store::{self, Kept, Store};
 use crate::wire::{TAP_KIND, host_routes, unless_missing};
@@ -38,6 +40,8 @@ pub enum Leftover {
     },
     /// A route in the node's namespace.
     Route(Route),
+    /// The table of masquerading, by the host port's name.
+    Masquerade(String),
     /// The state directory with its files.
     StateDirectory(PathBuf),
 }
@@ -50,6 +54,8 @@ pub enum Error {
     Store(#[from] store::Error),
     #[error(transparent)]
     Host(#[from] host::Error),
+    #[error(transparent)]
+    Masquerade(#[from] masquerade::Error),
     #[error("a running process holds {name}: is its state kept elsewhere? Give its --state-dir")]
     Held { name: String },
     #[error("cannot remove {}", path.display())]
@@ -105,6 +111,8 @@ fn of_the_node(
         // Those by a host port go with it.
         route.protocol == Route::PROTOCOL && !route.onlink && meant
     };
+    let tables = host_ports.iter().map(|name| name.to_string()).filter(|name| masquerade::is_there(name));
+    found.extend(tables.map(Leftover::Masquerade));
     found.extend(own.routes()?.into_iter().filter(is_ours).map(Leftover::Route));
     Ok(found)
 }
@@ -137,6 +145,7 @@ impl Leftover {
             }
             Leftover::HostPort { name } => gone(Netlink::open().and_then(|mut own| delete(&mut own, name))),
             Leftover::Route(route) => gone(Netlink::open().and_then(|mut own| own.delete_route(route))),
+            Leftover::Masquerade(table) => Ok(masquerade::remove(table)?),
             Leftover::StateDirectory(path) => remove_directory(path),
         }
     }
@@ -171,6 +180,7 @@ impl fmt::Display for Leftover {
             }
             Leftover::HostPort { name } => write!(f, "interface {name}"),
             Leftover::Route(route) => write!(f, "route {:?} {}", route.kind, route.prefix),
+            Leftover::Masquerade(table) => write!(f, "table inet {table}"),
             Leftover::StateDirectory(path) => write!(f, "directory {}", path.display()),
         }
     }

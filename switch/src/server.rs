@@ -8,12 +8,14 @@
 //! who has been silent longest makes room (`places.rs`). Calls queue in the bounded channel the engine gives, and what
 //! finds it full is told to come again.
 
+mod beside;
 mod monitoring;
 mod places;
 
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -46,14 +48,15 @@ use tokio::time::timeout;
 use crate::kernel_drops::Place;
 use crate::metrics::Metrics;
 
+use self::beside::{Beside, Door, Line};
 use self::monitoring::SharedDrops;
 use self::places::{All, Places, Said};
 
 /// What the engine is asked, and where its answer goes; a call whose sender is dropped is answered as refused.
 #[derive(Debug)]
 pub enum Call {
-    /// A client's request.
-    Request(Request, oneshot::Sender<Answer>),
+    /// A client's request, and what came beside it.
+    Request(Request, Option<OwnedFd>, oneshot::Sender<Answer>),
     /// All numbers.
     Metrics(oneshot::Sender<Box<Metrics>>),
     /// Whether it works.
@@ -264,16 +267,16 @@ type Sockets = (tokio::net::UnixListener, Option<tokio::net::TcpListener>);
 
 fn run(runtime: &Runtime, sockets: Sockets, engine: Engine, stopped: oneshot::Receiver<()>) {
     let drops = SharedDrops::default();
-    let visit = move |said| Visit { engine: engine.clone(), drops: drops.clone(), said };
+    let visit = move |said, beside| Visit { engine: engine.clone(), drops: drops.clone(), said, beside };
     let for_monitoring = visit.clone();
     let (control, metrics) = sockets;
-    let (accepting, taken) = accept(control, CONNECTION_TIMEOUT, move |stream: &tokio::net::UnixStream, said| {
-        let trusted = stream.peer_cred().is_ok_and(|peer| trusted(peer.uid(), geteuid().as_raw()));
-        if trusted { everything(visit(said)) } else { Router::new().fallback(turn_away) }
+    let (accepting, taken) = accept(Door(control), CONNECTION_TIMEOUT, move |line: &Line, said| {
+        let trusted = line.stream().peer_cred().is_ok_and(|peer| trusted(peer.uid(), geteuid().as_raw()));
+        if trusted { everything(visit(said, line.beside())) } else { Router::new().fallback(turn_away) }
     });
     let mut tasks = vec![(runtime.spawn(accepting), taken)];
     if let Some(metrics) = metrics {
-        let pages = move |_: &_, said| monitoring::alone().with_state(for_monitoring(said));
+        let pages = move |_: &_, said| monitoring::alone().with_state(for_monitoring(said, Beside::default()));
         let (accepting, taken) = accept(metrics, SCRAPE_TIMEOUT, pages);
         tasks.push((runtime.spawn(accepting), taken));
     }
@@ -337,6 +340,7 @@ struct Visit {
     engine: Engine,
     drops: SharedDrops,
     said: Said,
+    beside: Beside,
 }
 
 async fn answer(
@@ -347,11 +351,12 @@ async fn answer(
 ) -> Response {
     visit.said.all();
     let limit = if target.path() == wire::NEIGHBORS { NEIGHBORS_LEN_MAX } else { BODY_LEN_MAX };
+    let beside = visit.beside.take();
     let body = body.map_err(|rejection| unread(&rejection, limit));
     let target = target.path_and_query().map_or("/", |target| target.as_str());
     let request = body.and_then(|body| wire::decode(method.as_str(), target, &body));
     respond(match request {
-        Ok(request) => match visit.engine.ask(|reply| Call::Request(request, reply), REPLY_TIMEOUT).await {
+        Ok(request) => match visit.engine.ask(|reply| Call::Request(request, beside, reply), REPLY_TIMEOUT).await {
             Ok(Answer { reply: Ok(Reply::Ports(ports)), places }) => {
                 monitoring::complete(ports, places, visit.drops).await
             }

@@ -67,6 +67,12 @@ pub struct Endpoint {
     /// How its TAP was made.
     #[serde(default)]
     pub tap: TapFlags,
+    /// The network of container runtimes it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Name>,
+    /// Who gets its addresses again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_for: Option<Name>,
 }
 
 /// A namespace by the device and inode of its file, unique while it lives, and by a number that is never given twice.
@@ -204,8 +210,13 @@ impl State {
         self.routes.values()
     }
 
+    /// True when an endpoint could have the address.
+    pub fn has_room_for(&self, address: IpAddr) -> bool {
+        self.check_address(address).is_ok()
+    }
+
     fn attach(&mut self, attach: Attach, netns_id: NetnsId) -> Result<Effect, Refusal> {
-        let Attach { name, netns, interface, addresses, mtu, mac, origin } = attach;
+        let Attach { name, netns, interface, addresses, assign, mtu, mac, network, origin } = attach;
         let first = addresses.first().ok_or_else(|| no_address(&name))?;
         let endpoint = Endpoint {
             mac: mac.unwrap_or_else(|| mac_of(first.get())),
@@ -218,6 +229,8 @@ impl State {
             addresses,
             origin,
             tap: TapFlags { multi_queue: true },
+            network,
+            keep_for: assign.and_then(|assign| assign.keep_for),
         };
         self.admit_endpoint(endpoint.clone())?;
         Ok(Effect::Attached(endpoint))

@@ -4,6 +4,7 @@
 //!  STATE_DIR          0700
 //!    lock             flock(2) of the one switch that lives here; holds its pid
 //!    state.journal    0600, one record for each change; written anew, by rename, at each start and when it has grown
+//!    addresses.journal  who had which address before, see `ipam`
 //!    state.damaged    what a start found in place of a sound journal, for whoever wants to know
 //!    control.sock     the server's
 //! ```
@@ -11,10 +12,10 @@
 //! Intent is kept before the effect, so a start finds what was half made. A damaged record is told and left out; every
 //! other one counts, see `journal`. A state of another boot of the machine is void: its namespaces are gone.
 //!
-//! Formats: 1, one JSON document in `state.json`; 2, the journal; 3, the journal with neighbours and the underlay. Older ones
-//! are read and become the newest; newer ones are refused rather than misread.
+//! Formats: 1, one JSON document in `state.json`; 2, the journal; 3, the journal with neighbours and the underlay; 4, endpoints
+//! that tell their network. Older ones are read and become the newest; newer ones are refused rather than misread.
 
-mod journal;
+pub(crate) mod journal;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -328,13 +329,15 @@ fn holder(lock: &Path) -> String {
 }
 
 /// Every file of a state directory; the socket is gone when no switch runs.
-pub const FILES: [&str; 6] = [LOCK, JOURNAL, JOURNAL_NEW, DAMAGED, DOCUMENT, SOCKET];
+pub const FILES: [&str; 8] = [LOCK, JOURNAL, JOURNAL_NEW, DAMAGED, DOCUMENT, SOCKET, ADDRESSES, ADDRESSES_NEW];
+const ADDRESSES: &str = crate::ipam::ADDRESSES;
+const ADDRESSES_NEW: &str = "addresses.new";
 const LOCK: &str = "lock";
 const JOURNAL: &str = "state.journal";
 const JOURNAL_NEW: &str = "state.new";
 const DAMAGED: &str = "state.damaged";
 const DOCUMENT: &str = "state.json";
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 /// Overtaken records a journal may hold beside as many as there are sound ones.
 const RECORDS_SPARE: usize = 4096;
 

@@ -1,9 +1,10 @@
 //! Wiring: what is done in a pod's namespace, and in the node's, so that frames reach the switch.
 //!
-//! A pod gets an interface with its addresses as /32 and /128, and default routes by a gateway that is the switch
-//! itself (the same for every pod, as Calico's are), whose Ethernet address is a permanent neighbour: no question need
-//! be asked before the first packet. The interface is a TAP made in the switch's own namespace and moved, so that its
-//! descriptor does not hold the pod's namespace.
+//! A pod gets an interface with its addresses as /32 and /128, and default routes by a gateway that is the switch itself
+//! (the same for every pod, as Calico's are), whose Ethernet address is a permanent neighbour: no question need be asked
+//! before the first packet. The interface is a TAP made where it lies: a move from another namespace
+//! has the kernel wait until every CPU has let go of the device, many milliseconds. In return its descriptor holds the pod's
+//! namespace, which `engine/sweep.rs` makes up for.
 //!
 //! The host port is a TAP in the node's namespace: a route for every pod range leads to it, and an `unreachable` one of
 //! the worst metric stands behind, so that nothing leaks or loops when the switch is gone. Kernel settings are
@@ -16,7 +17,6 @@ pub mod host_routes;
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,40 +31,33 @@ use packet::{Mac, Prefix};
 use crate::config::Node;
 use crate::state::{Endpoint, GATEWAY_V4, GATEWAY_V6};
 
-/// Makes `endpoint`'s interface in its namespace, with so many queues; the TAP is not persistent yet. `scratch` names
-/// it until it is moved.
+/// Makes `endpoint`'s interface in its namespace, with so many queues; the TAP is not persistent yet.
 ///
 /// # Errors
 /// What the kernel refused; nothing is left behind.
-pub fn pod(endpoint: &Endpoint, namespace: &Namespace, (scratch, queues): (&str, u16)) -> Result<Tap, Error> {
-    let multi_queue = endpoint.tap.multi_queue;
-    let tap = Tap::open(&TapOptions { queues, multi_queue, ..TapOptions::new(scratch) })?;
-    let mut own = Netlink::open()?;
-    let link = own.link(scratch)?;
-    own.change_link(
-        link.index,
-        &LinkChange { mac: Some(endpoint.mac), mtu: Some(mtu(endpoint.mtu)), ..Default::default() },
-    )?;
-    let (name, place) = (endpoint.interface.as_str(), Some(namespace.as_fd()));
-    own.change_link(link.index, &LinkChange { name: Some(name), namespace: place, ..Default::default() })?;
-
-    namespace.run(|| no_duplicate_detection(name))??;
-    let mut pod = Netlink::open_in(namespace)?;
-    let index = pod.link(name)?.index;
-    pod.set_no_queue(index)?;
-    pod.change_link(index, &LinkChange { up: Some(true), ..Default::default() })?;
-    for address in &endpoint.addresses {
-        own_address(&mut pod, index, address.get())?;
-    }
-    for gateway in endpoint.gateways() {
-        pod.add_neighbor(&Neighbor { link: index, address: gateway, mac: Mac::GATEWAY })?;
-        if gateway.is_ipv4() {
-            pod.add_route(&Route { scope: Scope::Link, ..Route::on_link(Prefix::host(gateway), index) })?;
+pub fn pod(endpoint: &Endpoint, namespace: &Namespace, queues: u16) -> Result<Tap, Error> {
+    let (name, multi_queue) = (endpoint.interface.as_str(), endpoint.tap.multi_queue);
+    namespace.run(|| {
+        let tap = Tap::open(&TapOptions { queues, multi_queue, ..TapOptions::new(name) })?;
+        no_duplicate_detection(name)?;
+        let mut pod = Netlink::open()?;
+        let index = pod.link(name)?.index;
+        pod.set_no_queue(index)?;
+        let (mac, mtu) = (Some(endpoint.mac), Some(mtu(endpoint.mtu)));
+        pod.change_link(index, &LinkChange { mac, mtu, up: Some(true), ..Default::default() })?;
+        for address in &endpoint.addresses {
+            own_address(&mut pod, index, address.get())?;
         }
-        pod.add_route(&Route::via(everything(gateway), gateway, index))?;
-    }
-    wait_until_in_use(&mut pod, endpoint)?;
-    Ok(tap)
+        for gateway in endpoint.gateways() {
+            pod.add_neighbor(&Neighbor { link: index, address: gateway, mac: Mac::GATEWAY })?;
+            if gateway.is_ipv4() {
+                pod.add_route(&Route { scope: Scope::Link, ..Route::on_link(Prefix::host(gateway), index) })?;
+            }
+            pod.add_route(&Route::via(everything(gateway), gateway, index))?;
+        }
+        wait_until_in_use(&mut pod, endpoint)?;
+        Ok(tap)
+    })?
 }
 
 /// Opens `endpoint`'s interface again after the switch was gone.

@@ -128,6 +128,12 @@ impl World {
         self.adjacencies.get(usize::from(number)).unwrap_or(&self.adjacencies[0])
     }
 
+    /// The adjacency of the station behind a port of this world, whose address may have changed since the port was made.
+    pub fn station(&self, port: &Port) -> Adjacency {
+        let own = self.adjacency(hop_of(port.number).0);
+        if (own.hop, own.port) == (Hop::Forward, port.number) { *own } else { Adjacency::to(port) }
+    }
+
     /// Writes adjacencies by their numbers.
     pub fn set_adjacencies(&mut self, adjacencies: impl IntoIterator<Item = (NextHop, Adjacency)>) {
         for (hop, adjacency) in adjacencies {

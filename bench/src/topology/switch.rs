@@ -70,6 +70,16 @@ impl Switch {
         kill(Pid::from_raw(self.child.id() as i32), signal).map_err(Error::system("signal podswitch"))
     }
 
+    /// Where it runs.
+    pub fn node(&self) -> &TemporaryNamespace {
+        &self.node
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> &std::path::Path {
+        self.client.socket()
+    }
+
     /// The switch's process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -95,8 +105,10 @@ impl Switch {
             netns: pod.namespace.name().parse::<NetnsPath>().expect("a name of ip-netns"),
             interface: InterfaceName::default(),
             addresses: vec![address(Family::V4), address(Family::V6)],
+            assign: None,
             mtu: None,
             mac: None,
+            network: None,
             origin: Origin::Cli,
         })?;
         Ok(())

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use packet::{Mac, Prefix, Vni};
 use serde::{Deserialize, Serialize};
 
-use crate::{Backend, InterfaceName, Mtu, Name, NetnsPath, Origin, Poll};
+use crate::{AddressRange, Backend, InterfaceName, Mtu, Name, NetnsPath, Origin, Poll};
 
 /// What is done with packets of one next hop.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -54,6 +54,9 @@ pub struct EndpointView {
     pub name: Name,
     /// Who asked for it.
     pub origin: Origin,
+    /// The network of container runtimes it belongs to, if it was one that asked.
+    #[serde(default)]
+    pub network: Option<Name>,
     /// Index of its port.
     pub port: u16,
     /// The pod's namespace.
@@ -75,6 +78,12 @@ pub struct EndpointView {
 #[allow(missing_docs, reason = "the keys are the configuration's, which is where they are explained")]
 pub struct ConfigView {
     pub pod_ranges: Vec<Prefix>,
+    #[serde(default)]
+    pub reserved: Vec<AddressRange>,
+    #[serde(default)]
+    pub masquerade: bool,
+    #[serde(default)]
+    pub cluster_networks: Vec<Prefix>,
     pub router_address: Vec<IpAddr>,
     pub mtu: Mtu,
     pub host_port: InterfaceName,

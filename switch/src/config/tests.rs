@@ -30,6 +30,9 @@ fn a_range_is_enough() {
 fn every_key_is_taken() {
     let text = r#"
         pod_ranges = ["10.244.0.0/24"]
+        reserved = ["10.244.0.9", "10.244.0.16/28"]
+        masquerade = true
+        cluster_networks = ["10.244.0.0/16"]
         router_address = ["10.244.0.254"]
         mtu = 9000
         host_port = "pods"
@@ -64,6 +67,8 @@ fn every_key_is_taken() {
     assert_eq!((config.state_dir, config.socket), ("/run/other".into(), "/run/other.sock".into()));
     assert_eq!((config.poll, config.spin), (Poll::Spin, Duration::from_micros(7)));
     assert_eq!((config.worker_cpus, config.pipeline, config.strict_mac), (vec![1, 1], true, true));
+    assert_eq!((config.reserved.len(), config.masquerade), (2, true));
+    assert_eq!(config.cluster_networks, ["10.244.0.0/24", "10.244.0.0/16"].map(|text| text.parse().unwrap()));
     assert_eq!(config.sweep_every, Duration::from_secs(3));
     assert_eq!(config.metrics_address, Some("[::1]:9470".parse().unwrap()));
     let named = text.lines().filter_map(|line| line.split_once(" = ")).map(|(key, _)| key.trim().to_owned());
@@ -180,7 +185,7 @@ fn an_unknown_key_is_refused_with_the_one_that_was_meant() {
     assert_eq!(hint.as_deref(), Some("did you mean 'pod_ranges'?"));
     let (message, hint) = error("[attach]\nname = \"a\"\n");
     assert_eq!(message, "node.toml:1: 'attach' is no key of the configuration");
-    assert!(hint.unwrap().starts_with("there are pod_ranges, router_address, mtu, "));
+    assert!(hint.unwrap().starts_with("there are pod_ranges, reserved, masquerade, "));
 }
 
 #[test]

@@ -4,13 +4,21 @@
 //! a detach goes the other way round, effect first: a crash in between leaves a note without an interface, which the
 //! next start forgets, and never an interface without a note. A purge takes everything away.
 
-use control::{Attach, Attached, Code, Detached, Done, Purged, Refusal, Reply, Route, RouteTarget};
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use control::{
+    Attach, Attached, Code, Detach, Detached, Done, Name, Origin, Purged, Refusal, Reply, Route, RouteTarget,
+};
 use host::{Namespace, Netlink, Tap};
 use packet::{Mac, Prefix};
 use route_table::NextHop;
 
 use crate::config::Config;
 use crate::crew::Crew;
+use crate::ipam;
+use crate::masquerade;
 use crate::port::{Link, Port, PortCounters};
 use crate::state::{Change, Effect, Endpoint, NetnsId};
 use crate::wire::{
@@ -23,13 +31,20 @@ use super::error::{from_host, report};
 use super::{Engine, views};
 
 impl Engine {
-    /// Makes an endpoint with its interface; when this returns, its first packet passes.
-    pub(super) fn attach(&mut self, attach: Attach) -> Result<Attached, Refusal> {
-        let namespace = Namespace::open(attach.netns.as_path()).map_err(|error| from_host(Code::Invalid, &error))?;
+    /// Makes an endpoint with its interface, in the namespace behind `netns` or else at its path; when this returns, its
+    /// first packet passes.
+    pub(super) fn attach(&mut self, mut attach: Attach, netns: Option<OwnedFd>) -> Result<Attached, Refusal> {
+        let path = attach.netns.as_path();
+        let namespace = netns.map_or_else(|| Namespace::open(path), |netns| Namespace::of(netns, path));
+        let namespace = namespace.map_err(|error| from_host(Code::Invalid, &error))?;
         let own = Namespace::current().map_err(|error| from_host(Code::Internal, &error))?;
         if namespace.identity() == own.identity() {
             let message = format!("{} is the node's own namespace: a pod needs one of its own", attach.netns);
             return Err(Refusal::new(Code::Invalid, message));
+        }
+        if let Some(assign) = &attach.assign {
+            let given = mem::take(&mut attach.addresses);
+            attach.addresses = ipam::complete(given, assign, (&self.state, &self.memory, &self.config.reserved))?;
         }
         let effect = self.state.apply(Change::Attach(attach, netns_id(&namespace)))?;
         let Effect::Attached(endpoint) = &effect else { unreachable!("an attach has no other effect") };
@@ -41,11 +56,19 @@ impl Engine {
         made
     }
 
+    /// Takes back an endpoint whose client has gone without its answer: it will never take it back itself.
+    pub(super) fn forsake(&mut self, name: Name) {
+        tracing::warn!(endpoint = %name, "detached: who asked for it has gone");
+        // It was attached a moment ago, and nothing can hold it yet.
+        let _ = self.change(Change::Detach(Detach { name, origin: Origin::Cli, force: true }));
+    }
+
     /// Any other change: its effect is in the tables alone, or takes something away.
     pub(super) fn change(&mut self, change: Change) -> Result<Reply, Refusal> {
         let effect = self.state.apply(change)?;
         if let Effect::Detached(endpoint, routes) = &effect {
             let prefixes: Vec<Prefix> = routes.iter().map(|route| route.prefix).collect();
+            self.memory.remember(endpoint);
             self.unplug(endpoint, &prefixes);
             if let Err(refusal) = self.keep(&effect) {
                 tracing::warn!(endpoint = %endpoint.name, "detached, but not written down yet: {refusal}");
@@ -94,8 +117,7 @@ impl Engine {
 
     /// Makes the endpoint's interface and brings its port into force.
     fn plug(&mut self, endpoint: &Endpoint, namespace: &Namespace) -> Result<Attached, Refusal> {
-        let scratch = format!("psw{:x}.{}", std::process::id(), endpoint.port);
-        let tap = wire::pod(endpoint, namespace, (&scratch, self.crew.queues()))
+        let tap = wire::pod(endpoint, namespace, self.crew.queues())
             .map_err(|error| no_interface(endpoint, namespace, &error))?;
         if self.tables.neighbors.has_tunnels() {
             let limited = wire::limit_super_frames(endpoint, namespace);
@@ -110,8 +132,9 @@ impl Engine {
             self.unplug(endpoint, &[]);
             return Err(refusal);
         }
-        let (interface, gateways) = (endpoint.interface.clone(), endpoint.gateways());
-        Ok(Attached { port: endpoint.port, interface, mac, gateways, mtu: endpoint.mtu, abilities })
+        self.fresh.add(endpoint.port, Instant::now());
+        let Endpoint { port, interface, addresses, mtu, .. } = endpoint.clone();
+        Ok(Attached { port, interface, mac, addresses, gateways: endpoint.gateways(), mtu, abilities })
     }
 
     /// Takes an endpoint's port out of force and removes its interface.
@@ -150,6 +173,11 @@ impl Engine {
         removed.extend(
             self.state.neighbors().filter_map(host_routes::route_by_node).map(|route| format!("route {route}")),
         );
+        if self.config.masquerade {
+            masquerade::remove(self.config.node.host_port.as_str())
+                .map_err(|error| Refusal::new(Code::Internal, report(&error)))?;
+            removed.push(format!("table inet {}", self.config.node.host_port));
+        }
         removed.push(self.config.state_dir.display().to_string());
         (self.ending, self.purged) = (true, true);
         Ok(Purged { removed })
@@ -209,7 +237,8 @@ pub(crate) fn netns_id(namespace: &Namespace) -> NetnsId {
 fn no_interface(endpoint: &Endpoint, namespace: &Namespace, error: &host::Error) -> Refusal {
     let (netns, name) = (&endpoint.netns, &endpoint.interface);
     let is_there = || Netlink::open_in(namespace).is_ok_and(|mut pod| pod.link(name.as_str()).is_ok());
-    if error.is_exists() && is_there() {
+    let is_taken = error.is_exists() || matches!(error, host::Error::TapBusy { .. });
+    if is_taken && is_there() {
         return Refusal::new(Code::Conflict, format!("{netns} has an interface {name} that is not the switch's"))
             .hint("delete it, or ask for another with --ifname");
     }

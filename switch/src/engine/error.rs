@@ -27,6 +27,8 @@ pub enum Error {
     HostPort { name: String, source: host::Error },
     #[error("cannot open the tunnel end at {end}{}", way_out(holder.as_deref()))]
     Uplink { end: SocketAddr, holder: Option<String>, source: host::Error },
+    #[error(transparent)]
+    Masquerade(#[from] crate::masquerade::Error),
     #[error("{what} failed")]
     System { what: &'static str, source: io::Error },
     #[error("the worker ended by itself")]

@@ -74,6 +74,7 @@ pub(super) fn endpoints(engine: &Engine) -> Vec<EndpointView> {
     let shown = engine.state.endpoints().map(|endpoint| EndpointView {
         name: endpoint.name.clone(),
         origin: endpoint.origin,
+        network: endpoint.network.clone(),
         port: endpoint.port,
         netns: endpoint.netns.clone(),
         netns_inode: endpoint.netns_id.inode,
@@ -87,10 +88,14 @@ pub(super) fn endpoints(engine: &Engine) -> Vec<EndpointView> {
 
 pub(super) fn config(config: &Config) -> ConfigView {
     let Config { node, state_dir, socket, poll, spin, worker_cpus, pipeline, .. } = config.clone();
-    let Config { strict_mac, sweep_every, metrics_address, .. } = *config;
+    let Config { reserved, cluster_networks, .. } = config.clone();
+    let Config { masquerade, strict_mac, sweep_every, metrics_address, .. } = *config;
     let underlay = node.underlay;
     ConfigView {
         pod_ranges: node.pod_ranges,
+        reserved,
+        masquerade,
+        cluster_networks,
         router_address: node.router_addresses,
         mtu: node.mtu,
         host_port: node.host_port,

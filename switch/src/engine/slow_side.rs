@@ -69,7 +69,7 @@ impl SlowSide {
             why: about.why,
             frame,
             offload: Offload { ..about.offload },
-            from: side(from, &Adjacency::to(from), &from_addresses),
+            from: side(from, &world.station(from), &from_addresses),
             to: to.map(|(next, port)| side(port, next, &[])),
         };
         let outcome = self.slow.answer(&punted, now, &mut self.answers);

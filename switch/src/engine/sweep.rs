@@ -1,8 +1,7 @@
 //! Detaching endpoints whose namespace is gone.
 //!
-//! A pod's namespace usually goes without anybody telling: its runtime crashed, or somebody deleted it by hand. A TAP
-//! that this process made lies in the node's namespace by its descriptor, so it is deleted with the pod's. One that was
-//! taken up keeps the pod's namespace alive, and would for ever; hence the question whether anything else does.
+//! A pod's namespace usually goes without anybody telling: its runtime crashed, or somebody deleted it by hand. The
+//! descriptor of its TAP keeps it alive all the same, and would for ever; hence the question whether anything else does.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;

@@ -42,7 +42,7 @@ pub(super) fn alone() -> Router<Visit> {
 /// set of numbers waits for its text.
 pub(super) type SharedDrops = Arc<Mutex<KernelDrops>>;
 
-async fn metrics(State(Visit { engine, drops, said }): State<Visit>) -> Response {
+async fn metrics(State(Visit { engine, drops, said, .. }): State<Visit>) -> Response {
     said.all();
     let drops = drops.lock_owned().await;
     let metrics = match engine.ask(Call::Metrics, LOOK_TIMEOUT).await {

@@ -56,7 +56,7 @@ fn answer(reply: Result<Reply, Refusal>) -> Answer {
 }
 
 fn client_request(call: Call) -> (Request, oneshot::Sender<Answer>) {
-    let Call::Request(request, reply) = call else { panic!("no client's request: {call:?}") };
+    let Call::Request(request, _, reply) = call else { panic!("no client's request: {call:?}") };
     (request, reply)
 }
 

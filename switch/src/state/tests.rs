@@ -11,9 +11,16 @@ use crate::config::Underlay;
 pub(crate) mod neighbors;
 
 fn node() -> Node {
+    node_of(&["10.244.0.0/24", "fd00:10:244::/64"])
+}
+
+/// A node of these pod ranges, its router addresses the first of each.
+pub(crate) fn node_of(ranges: &[&str]) -> Node {
+    let ranges: Vec<Prefix> = ranges.iter().map(|text| text.parse().unwrap()).collect();
+    let first = |range: &Prefix| range.net().hosts().find(|&address| address != range.address()).unwrap();
     Node {
-        pod_ranges: ["10.244.0.0/24", "fd00:10:244::/64"].map(|text| text.parse().unwrap()).to_vec(),
-        router_addresses: ["10.244.0.1", "fd00:10:244::1"].map(|text| text.parse().unwrap()).to_vec(),
+        router_addresses: ranges.iter().map(first).collect(),
+        pod_ranges: ranges,
         mtu: Mtu::ETHERNET,
         host_port: "podswitch0".parse().unwrap(),
         underlay: underlay(),
@@ -26,8 +33,10 @@ fn wish(name: &str, netns: u64, addresses: &[&str]) -> (Attach, NetnsId) {
         netns: format!("ns{netns}").parse().unwrap(),
         interface: InterfaceName::default(),
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        assign: None,
         mtu: None,
         mac: None,
+        network: None,
         origin: Origin::Cli,
     };
     (attach, NetnsId { device: 4, inode: netns, cookie: Some(netns) })

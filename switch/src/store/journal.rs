@@ -23,7 +23,7 @@ use serde::de::DeserializeOwned;
 
 /// An open journal.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     file: File,
     path: PathBuf,
     /// Bytes of whole records.
@@ -43,7 +43,7 @@ pub struct Damage {
 }
 
 /// The sound records of `text` in order, and what else stands there.
-pub(super) fn read<R: DeserializeOwned>(text: &[u8]) -> (Vec<R>, Vec<Damage>) {
+pub(crate) fn read<R: DeserializeOwned>(text: &[u8]) -> (Vec<R>, Vec<Damage>) {
     let (mut records, mut damages) = (Vec::new(), Vec::new());
     for (at, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
         let (cut_off, line) = match line.strip_suffix(b"\n") {
@@ -60,13 +60,13 @@ pub(super) fn read<R: DeserializeOwned>(text: &[u8]) -> (Vec<R>, Vec<Damage>) {
 }
 
 /// The first record alone, if it is sound and an `R`.
-pub(super) fn first<R: DeserializeOwned>(text: &[u8]) -> Option<R> {
+pub(crate) fn first<R: DeserializeOwned>(text: &[u8]) -> Option<R> {
     decode(text.split(|&byte| byte == b'\n').next()?)
 }
 
 impl Journal {
     /// Puts a file of just these records in the place of whatever is at `path`: it is whole and old, or whole and new.
-    pub(super) fn replace<R: Serialize>(path: &Path, records: impl Iterator<Item = R>) -> io::Result<Journal> {
+    pub(crate) fn replace<R: Serialize>(path: &Path, records: impl Iterator<Item = R>) -> io::Result<Journal> {
         let new = path.with_extension(NEW);
         let written = write(&new, records).and_then(|written| fs::rename(&new, path).map(|()| written));
         let (file, length, records) = written.inspect_err(|_| {
@@ -77,7 +77,7 @@ impl Journal {
     }
 
     /// Adds records, all or none of them.
-    pub(super) fn append<R: Serialize>(&mut self, records: &[R]) -> io::Result<()> {
+    pub(crate) fn append<R: Serialize>(&mut self, records: &[R]) -> io::Result<()> {
         if self.ragged {
             self.take_back()?;
         }
@@ -93,12 +93,12 @@ impl Journal {
     }
 
     /// How many records it holds, those overtaken by later ones included.
-    pub(super) fn records(&self) -> usize {
+    pub(crate) fn records(&self) -> usize {
         self.records
     }
 
     /// Where it is.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 

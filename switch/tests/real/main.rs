@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says by panic what is missing")]
 
 mod api;
+mod assign;
 mod bad_clients;
 mod churn;
 mod doctor;
@@ -14,6 +15,7 @@ mod flannel_udp;
 mod inside;
 mod lifecycle;
 mod log;
+mod masquerade;
 mod metrics;
 mod mtu;
 mod neighbors;

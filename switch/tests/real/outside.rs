@@ -71,7 +71,7 @@ fn the_nodes_own_links_addresses_and_routes_stay_as_they_are() {
 }
 
 /// A machine behind the node, joined to it by a link over which the node forwards.
-fn outside(node: &Namespace) -> TemporaryNamespace {
+pub(crate) fn outside(node: &Namespace) -> TemporaryNamespace {
     let outside = namespace("psw-outside");
     link([(node, "up0", ["192.0.2.1/24", "2001:db8::1/64"]), (&outside, "eth0", ["192.0.2.2/24", "2001:db8::2/64"])]);
     must(node, "sysctl -q -w net.ipv4.conf.up0.forwarding=1 net.ipv6.conf.up0.force_forwarding=1");

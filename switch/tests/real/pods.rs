@@ -168,3 +168,19 @@ fn send_once(from: &UdpSocket, to: &UdpSocket, address: IpAddr) {
 
 /// What a pod says by itself when its interface comes up.
 const QUIET: [&str; 3] = ["mld", "router_solicitation", "multicast"];
+
+/// As a plugin chained behind the CNI plugin does.
+#[test]
+fn a_pod_whose_ethernet_address_is_changed_stays_reachable() {
+    let rig = Rig::new();
+    let (a, b) = (rig.pod(2), rig.pod(3));
+    must(&b, "ip link set eth0 address 02:00:00:00:00:99");
+    until("the switch to notice", || {
+        let ports = rig.client().ports().unwrap();
+        ports.iter().any(|port| port.mac.to_string() == "02:00:00:00:00:99").then_some(())
+    });
+    for address in b.addresses() {
+        ping(&a, address);
+    }
+    ping(&b, a.v4());
+}

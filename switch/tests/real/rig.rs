@@ -235,8 +235,10 @@ impl Pod {
             netns: self.namespace.name().parse().unwrap(),
             interface: InterfaceName::default(),
             addresses: self.addresses().map(|address| address.try_into().unwrap()).to_vec(),
+            assign: None,
             mtu: None,
             mac: None,
+            network: None,
             origin: Origin::Cli,
         }
     }
