@@ -35,6 +35,8 @@ words! {
         Vxlan => "vxlan",
         /// In UDP, the bare IPv4 packet inside, as flannel's udp backend does.
         Udp => "udp",
+        /// In IP, IPv4 in IPv4 (RFC 2003), as the kernel's ipip devices do.
+        Ipip => "ipip",
         /// As they are, routed by the host to the node, which is on a link of it.
         HostGw => "host-gw",
     }
@@ -88,7 +90,7 @@ mod tests {
             (r#"{"subnet":"10.5.2.1/24","via":"192.168.9.2","origin":"cli"}"#, "did you mean 10.5.2.0/24?"),
             (
                 r#"{"subnet":"10.5.2.0/24","via":"192.168.9.2","backend":"gre","origin":"cli"}"#,
-                "'gre' is no backend: write vxlan, udp, host-gw",
+                "'gre' is no backend: write vxlan, udp, ipip, host-gw",
             ),
             (r#"{"subnet":"10.5.2.0/24","via":"192.168.9.2","origin":"cli","metric":1}"#, "metric"),
         ] {

@@ -18,7 +18,7 @@
 //!   `set_persistent`, `set_carrier`; [`tap_holder`]; [`Steering`] `new`, `attach`, `attach_to_group`, `departed`,
 //!   `sender_cpu`: which queue a frame takes.
 //!
-//! * Trains of datagrams: [`UdpSocket`] `open`, `group`, `send`, `receive` ([`Train`]); [`path_mtu`].
+//! * Trains of datagrams: [`TunnelSocket`] `open`, `group`, `ipip_group`, `send`, `receive` ([`Train`]); [`path_mtu`].
 //!
 //! Almost all of it needs `CAP_NET_ADMIN`; entering and making namespaces needs `CAP_SYS_ADMIN`.
 
@@ -37,7 +37,7 @@ mod steering;
 mod sysctl;
 mod tap;
 #[allow(unsafe_code, reason = "trains of datagrams need control messages, which have no safe form without allocation")]
-mod udp;
+mod tunnel_socket;
 mod vxlan;
 
 pub use address::Address;
@@ -51,5 +51,5 @@ pub use scheduling::{Scheduling, set_scheduling};
 pub use steering::{Steered, Steering, Taken};
 pub use sysctl::{Family, Sysctl};
 pub use tap::{Abilities, TUNNEL_HEADER_LEN, Tap, TapFeature, TapOptions, tap_holder};
-pub use udp::{SLICES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, UdpSocket, path_mtu};
+pub use tunnel_socket::{SLICES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, TunnelSocket, path_mtu};
 pub use vxlan::Vxlan;

@@ -81,7 +81,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{Error, Tap, UdpSocket};
+use crate::{Error, Tap, TunnelSocket};
 
 /// Steering of one device: the program, and the counts that it shares with those who read.
 #[derive(Debug)]
@@ -168,7 +168,7 @@ impl Steering {
     ///
     /// # Errors
     /// [`Error::Call`]: EINVAL where the socket has no group.
-    pub fn attach_to_group(&self, socket: &UdpSocket) -> Result<(), Error> {
+    pub fn attach_to_group(&self, socket: &TunnelSocket) -> Result<(), Error> {
         socket.set_steering_program(self.program.as_fd())
     }
 

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use podswitch_host::{Steered, Steering, Taken, UdpSocket};
+use podswitch_host::{Steered, Steering, Taken, TunnelSocket};
 use socket2::SockAddr;
 
 /// As many sockets as CPUs, each the queue of one.
 struct Group {
-    sockets: Vec<UdpSocket>,
+    sockets: Vec<TunnelSocket>,
     steering: Steering,
     cpus: [u16; 2],
     address: SocketAddr,
@@ -28,7 +28,7 @@ impl Group {
         // A port that was free a moment ago, for all sockets of a group must be bound to the same one.
         let port = PlainSocket::bind(local).unwrap().local_addr().unwrap().port();
         let address = SocketAddr::new(local.ip(), port);
-        let (sockets, cpus) = (UdpSocket::group(address, 2).unwrap(), two_cpus());
+        let (sockets, cpus) = (TunnelSocket::group(address, 2).unwrap(), two_cpus());
         let mut queue_of_cpu = vec![0; usize::from(cpus[1]) + 1];
         queue_of_cpu[usize::from(cpus[1])] = 1;
         let steering = Steering::new(Steered::Datagrams, &queue_of_cpu, 2).unwrap();
@@ -36,15 +36,20 @@ impl Group {
         Group { sockets, steering, cpus, address }
     }
 
-    /// Reads a queue until it is empty: the datagrams that came, by the first number in each.
-    fn read(&self, queue: u16) -> Vec<u64> {
+    /// Takes out of a queue all there is: the datagrams that came, by the first number in each.
+    fn take(&self, queue: u16) -> (Vec<u64>, Taken) {
         let (mut buffer, mut trains, mut numbers) = (vec![0; 65_536], 0, Vec::new());
         while let Some(train) = self.sockets[usize::from(queue)].receive(&mut buffer).unwrap() {
             trains += 1;
             let datagrams = buffer[..train.length].chunks(train.segment);
             numbers.extend(datagrams.map(|bytes| u64::from_be_bytes(bytes[..8].try_into().unwrap())));
         }
-        self.steering.departed(queue, Taken { frames: trains, drained: true }, Instant::now());
+        (numbers, Taken { frames: trains, drained: true })
+    }
+
+    fn read(&self, queue: u16) -> Vec<u64> {
+        let (numbers, taken) = self.take(queue);
+        self.steering.departed(queue, taken, Instant::now());
         numbers
     }
 }
@@ -67,7 +72,7 @@ fn a_datagram_goes_to_the_socket_of_the_cpu_that_receives() {
 fn a_flow_leaves_a_socket_when_its_last_train_has_departed() {
     for loopback in LOOPBACKS {
         let group = Group::new(loopback);
-        let sender = UdpSocket::open(loopback.parse().unwrap()).unwrap();
+        let sender = TunnelSocket::open(loopback.parse().unwrap()).unwrap();
         let to = SockAddr::from(group.address);
         let send = |cpu, first: u64| {
             let train: Vec<u8> = (first..first + 10).flat_map(u64::to_be_bytes).collect();
@@ -92,11 +97,13 @@ fn flows_whose_sender_moves_stay_in_order() {
             let mut received = 0;
             loop {
                 let is_last = done.load(Ordering::Acquire);
-                let numbers = group.read(queue);
+                let (numbers, taken) = group.take(queue);
                 for &number in &numbers {
                     let before = latest.fetch_max(number, Ordering::AcqRel);
                     late.fetch_add(u64::from(before > number), Ordering::Relaxed);
                 }
+                // Only now: whoever comes by the other queue may be noted before what has departed.
+                group.steering.departed(queue, taken, Instant::now());
                 received += numbers.len();
                 match numbers.is_empty() {
                     true if is_last => return received,
@@ -129,7 +136,7 @@ fn flows_whose_sender_moves_stay_in_order() {
 
 #[test]
 fn a_socket_without_a_group_is_refused() {
-    let alone = UdpSocket::open("127.0.0.1:0".parse().unwrap()).unwrap();
+    let alone = TunnelSocket::open("127.0.0.1:0".parse().unwrap()).unwrap();
     let steering = Steering::new(Steered::Datagrams, &[0], 1).unwrap();
     let refused = steering.attach_to_group(&alone).unwrap_err().to_string();
     assert!(refused.contains("SO_ATTACH_REUSEPORT_EBPF"), "{refused}");

@@ -10,7 +10,7 @@
 use std::io;
 
 use control::Poll;
-use host::{Steered, Steering, Tap, UdpSocket};
+use host::{Steered, Steering, Tap, TunnelSocket};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
@@ -88,7 +88,7 @@ impl Crew {
     }
 
     /// Has the sockets of a group chosen by the CPU that receives; none where that cannot be, and then their flow decides.
-    pub fn steer_group(&self, sockets: &[UdpSocket]) -> Option<Steering> {
+    pub fn steer_group(&self, sockets: &[TunnelSocket]) -> Option<Steering> {
         if !self.steered {
             return None;
         }

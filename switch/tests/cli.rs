@@ -125,7 +125,7 @@ fn wrong_values_are_usage_errors_that_name_the_value() {
     let neighbor = ["neighbor", "add", "--subnet", "10.244.1.0/24"];
     let via = |more: &[&'static str]| [&neighbor[..], &["--via", "192.0.2.2"], more].concat();
     fails(&neighbor, 2, &["--via"]);
-    fails(&via(&["--backend", "gre"]), 2, &["'gre'", "vxlan, udp, host-gw"]);
+    fails(&via(&["--backend", "gre"]), 2, &["'gre'", "vxlan, udp, ipip, host-gw"]);
     fails(&via(&["--file", "-"]), 2, &["--file", "--subnet"]);
     fails(&["neighbor", "add", "--file", "/nonexistent.json"], 1, &["/nonexistent.json", "No such"]);
     fails(&["run", "--vxlan-vni", "16777216"], 2, &["16777216", "0 to 16777215"]);

@@ -156,7 +156,7 @@ fn an_underlay_that_cannot_be_is_refused() {
         ),
         (&format!("{v4}tunnels = [\"host-gw\"]"), "tunnels: host-gw is no tunnel", "always allowed"),
         (&format!("{v4}tunnels = [\"vxlan\", \"vxlan\"]"), "tunnels: vxlan is given twice", ""),
-        (&format!("{v4}tunnels = [\"gre\"]"), "node.toml:3: tunnels: 'gre' is no backend: write vxlan, udp", ""),
+        (&format!("{v4}tunnels = [\"gre\"]"), "node.toml:3: tunnels: 'gre' is no backend: write vxlan, udp, ipip", ""),
         (&format!("{v4}tunnels = [\"vxlan\", \"udp\"]\nudp_port = 8472"), "vxlan_port and udp_port: both are 8472", ""),
         ("vxlan_port = 0", "node.toml:2: vxlan_port: invalid value: integer `0`, expected a nonzero u16", ""),
         ("vxlan_vni = 16777216", "node.toml:2: vxlan_vni: '16777216' is not a VXLAN network identifier", ""),

@@ -84,7 +84,7 @@ impl Underlay {
                 Backend::HostGw => return Err(UnderlayError::NoTunnel),
                 _ if tunnels[..at].contains(&tunnel) => return Err(UnderlayError::Twice(tunnel)),
                 _ if addresses.is_empty() => return Err(UnderlayError::NoAddress(tunnel)),
-                Backend::Udp if !addresses.iter().any(IpAddr::is_ipv4) => {
+                Backend::Udp | Backend::Ipip if !addresses.iter().any(IpAddr::is_ipv4) => {
                     return Err(UnderlayError::NoIpv4(tunnel));
                 }
                 _ => {}
@@ -150,6 +150,7 @@ fn overhead_of(tunnel: Backend, address: IpAddr) -> Option<u16> {
         (Backend::Vxlan, IpAddr::V4(_)) => Some(overhead::VXLAN_V4),
         (Backend::Vxlan, IpAddr::V6(_)) => Some(overhead::VXLAN_V6),
         (Backend::Udp, IpAddr::V4(_)) => Some(overhead::FLANNEL_UDP),
+        (Backend::Ipip, IpAddr::V4(_)) => Some(overhead::IPIP),
         _ => None,
     }
 }

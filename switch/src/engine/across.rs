@@ -55,6 +55,8 @@ impl Links {
             let port = match backend {
                 Backend::Vxlan => underlay.vxlan_port,
                 Backend::Udp => underlay.udp_port,
+                // It has no ports.
+                Backend::Ipip => 0,
                 Backend::HostGw => return None,
             };
             let mtu = self.mtu(address).saturating_sub(overhead.into()).min(Mtu::MAX.into()) as u16;

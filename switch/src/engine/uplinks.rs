@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use control::Backend;
 use encap::{Ends, SOURCE_PORTS, Template, Tunnel, Vtep, vxlan_header};
-use host::{Abilities, Netlink, UdpSocket};
+use host::{Abilities, Netlink, TunnelSocket};
 use nix::errno::Errno;
 use packet::{Mac, Vni};
 
@@ -37,18 +37,21 @@ impl End {
     /// # Errors
     /// The kernel's word, such as that another tunnel device has the port.
     pub(super) fn open(&self, crew: &Crew) -> Result<Port, host::Error> {
-        let receivers = UdpSocket::group(self.local, crew.queues())?;
+        let receivers = match (self.backend, self.local.ip()) {
+            (Backend::Ipip, IpAddr::V4(local)) => TunnelSocket::ipip_group(local, crew.queues())?,
+            _ => TunnelSocket::group(self.local, crew.queues())?,
+        };
         let (tunnel, header) = match self.backend {
             Backend::Vxlan => (Tunnel::Vxlan(Vtep::new(self.vni, self.mac)), vxlan_header(self.vni).to_vec()),
             _ => (Tunnel::Ipv4, Vec::new()),
         };
         let senders = match self.backend {
             Backend::Vxlan => self.senders()?,
-            // flannel's peers answer to the port that is meant for receiving.
+            // flannel's peers answer to the port that is meant for receiving; IP-in-IP has none.
             _ => vec![receivers[0].try_clone()?],
         };
-        let ports = senders.iter().map(UdpSocket::port).collect::<Result<Vec<_>, _>>()?;
-        let steering = crew.steer_group(&receivers);
+        let ports = senders.iter().map(TunnelSocket::port).collect::<Result<Vec<_>, _>>()?;
+        let steering = if self.backend == Backend::Ipip { None } else { crew.steer_group(&receivers) };
         let mut uplink = Uplink::new(tunnel, &header, (receivers, senders), self.mtu);
         if self.may_go_uncut() {
             uplink.express = wire::express(crew.queues())?.map(|tap| Express::new(tap, hashes_of(&ports)));
@@ -92,12 +95,12 @@ impl End {
     }
 
     /// Sockets with source ports that a template can stamp too.
-    fn senders(&self) -> Result<Vec<UdpSocket>, host::Error> {
+    fn senders(&self) -> Result<Vec<TunnelSocket>, host::Error> {
         let mut senders = Vec::with_capacity(SENDERS);
         let mut ports = SOURCE_PORTS.skip(usize::from(self.local.port()) % 1024);
         while senders.len() < SENDERS {
             let port = ports.next().unwrap_or(0);
-            match UdpSocket::open(SocketAddr::new(self.local.ip(), port)) {
+            match TunnelSocket::open(SocketAddr::new(self.local.ip(), port)) {
                 Err(error) if error.errno() == Some(Errno::EADDRINUSE as i32) => {}
                 opened => senders.push(opened?),
             }

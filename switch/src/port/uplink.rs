@@ -22,7 +22,7 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
 use encap::{Inner, Tunnel};
-use host::{Taken, Train, UdpSocket};
+use host::{Taken, Train, TunnelSocket};
 use packet::view::{ETHERNET_LEN, Layout, ethertype};
 use packet::{Burst, FrameRef, Mac, NO_TAIL, Offload, Reason, SMALL_LEN, VNET_HEADER_LEN};
 
@@ -38,8 +38,8 @@ pub struct Uplink {
     /// Stamped before each frame; empty where the IPv4 packet goes bare.
     header: Vec<u8>,
     /// By queue.
-    receivers: Vec<UdpSocket>,
-    senders: Vec<UdpSocket>,
+    receivers: Vec<TunnelSocket>,
+    senders: Vec<TunnelSocket>,
     /// Longest inner IP packet that is not a super-frame.
     mtu: u16,
     /// For super-frames, where the kernel has it.
@@ -51,7 +51,7 @@ impl Uplink {
     pub fn new(
         tunnel: Tunnel,
         header: &[u8],
-        (receivers, senders): (Vec<UdpSocket>, Vec<UdpSocket>),
+        (receivers, senders): (Vec<TunnelSocket>, Vec<TunnelSocket>),
         mtu: u16,
     ) -> Self {
         assert!(!senders.is_empty() && !receivers.is_empty(), "an uplink sends and receives");

@@ -246,7 +246,7 @@ fn sound(neighbor: &Neighbor) -> Result<(), Refusal> {
         }
     }
     match (backend, subnet.address(), via) {
-        (Backend::Udp, IpAddr::V6(_), _) | (Backend::Udp, _, IpAddr::V6(_)) => {
+        (Backend::Udp | Backend::Ipip, IpAddr::V6(_), _) | (Backend::Udp | Backend::Ipip, _, IpAddr::V6(_)) => {
             let what = format!("is IPv6 or behind an IPv6 address, and {backend} carries IPv4 over IPv4 alone");
             Err(invalid(neighbor, &what).hint("choose the backend vxlan"))
         }

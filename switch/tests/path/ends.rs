@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process;
 
 use encap::{Tunnel, Vtep, vxlan_header};
-use host::UdpSocket;
+use host::TunnelSocket;
 use packet::{Mac, Vni};
 use podswitch::port::Uplink;
 
@@ -26,9 +26,9 @@ pub(crate) fn address(node: u8) -> SocketAddr {
 }
 
 pub(crate) fn uplink(kind: Kind, local: SocketAddr, own: Mac) -> Uplink {
-    let receivers = UdpSocket::group(local, 1).unwrap();
+    let receivers = TunnelSocket::group(local, 1).unwrap();
     let any = SocketAddr::new(local.ip(), 0);
-    let senders = (0..4).map(|_| UdpSocket::open(any).unwrap()).collect();
+    let senders = (0..4).map(|_| TunnelSocket::open(any).unwrap()).collect();
     match kind {
         Kind::Vxlan => {
             let tunnel = Tunnel::Vxlan(Vtep::new(Vni::FLANNEL, own));

@@ -57,6 +57,22 @@ fn pods_of_two_nodes_talk_through_flannels_udp() {
 }
 
 #[test]
+fn pods_of_two_nodes_talk_through_ip_in_ip() {
+    let [mut one, two] = nodes("underlay_address = [\"ADDRESS\"]\ntunnels = [\"ipip\"]");
+    tell(&one, &two, (Backend::Ipip, Underlay::V4));
+    tell(&two, &one, (Backend::Ipip, Underlay::V4));
+    let (a, b) = (one.pod(2), two.pod(2));
+    ping(&a, b.v4());
+    ping(&b, a.v4());
+    exchange(&connection(&a, &b, b.v4()), 8 * MIB);
+    exchange(&connection(&b, &a, a.v4()), 8 * MIB);
+    ping(&one.node, b.v4());
+    must(&a, "ip -o link show eth0").has(" mtu 1480 ");
+    outlives_a_restart(&mut one, &a, &[b.v4()]);
+    goes([one, two], [&a, &b], &[b.v4()]);
+}
+
+#[test]
 fn pods_of_two_nodes_talk_without_a_tunnel() {
     let [mut one, two] = nodes("");
     tell(&one, &two, (Backend::HostGw, Underlay::Same));
@@ -182,7 +198,8 @@ pub(crate) fn neighbors(rig: &Rig, (backend, underlay): (Backend, Underlay)) -> 
         mac: config.vtep_mac.filter(|_| backend == Backend::Vxlan),
         origin: Origin::Cli,
     };
-    let carried = |subnet: &packet::Prefix| backend != Backend::Udp || subnet.address().is_ipv4();
+    let carried =
+        |subnet: &packet::Prefix| !matches!(backend, Backend::Udp | Backend::Ipip) || subnet.address().is_ipv4();
     subnets(site).into_iter().filter(carried).map(neighbor).collect()
 }
 

@@ -1,14 +1,18 @@
-//! UDP sockets whose datagrams travel in trains: many of one length in one call.
+//! Sockets of tunnels. UDP datagrams travel in trains, many of one length in one call; IP-in-IP packets go one by one.
 //!
 //! A sent train is cut by the kernel, or by the network card, every `segment` bytes (`UDP_SEGMENT`); a received one is
 //! what the kernel joined of datagrams of one source (`UDP_GRO`). Only the last datagram of a train may be shorter. A
 //! kernel that can do neither sends and receives one datagram a call.
 //!
-//! Several sockets may share an address ([`UdpSocket::group`]): the kernel chooses by a hash of both addresses and
+//! Several sockets may share an address ([`TunnelSocket::group`]): the kernel chooses by a hash of both addresses and
 //! ports, so what comes from one port of one sender always comes by the same socket, in order; or a program does
 //! ([`crate::Steering`]).
 //!
-//! Sockets are not connected and do not block. Source: udp(7), Linux `net/ipv4/udp.c`, `net/core/sock_reuseport.c`.
+//! **IP-in-IP** (RFC 2003) is a raw socket's, and a datagram is what follows the outer header. The kernel gives every raw
+//! socket a copy of everything, so in a group each has a filter that takes its share by the inner addresses.
+//!
+//! Sockets are not connected and do not block. Source: udp(7), raw(7), Linux `net/ipv4/udp.c`, `net/ipv4/raw.c`,
+//! `net/core/sock_reuseport.c`.
 
 use std::io::{self, IoSlice};
 use std::mem;
@@ -17,9 +21,10 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::ptr;
 
 use libc::c_int;
+use libc::{BPF_ABS, BPF_ADD, BPF_ALU, BPF_JEQ, BPF_JMP, BPF_LD, BPF_MISC, BPF_MOD, BPF_RET, BPF_TAX, BPF_W, BPF_X};
 use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce, UdpGroSegment, UdpGsoSegment};
 use nix::sys::socket::{GetSockOpt, SetSockOpt, setsockopt};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, Socket, Type};
 
 use crate::Error;
 
@@ -33,10 +38,12 @@ pub const SLICES_MAX: usize = 1024;
 
 /// A socket for trains of datagrams.
 #[derive(Debug)]
-pub struct UdpSocket {
+pub struct TunnelSocket {
     socket: Socket,
     /// The kernel cuts trains.
     cuts: bool,
+    /// Bytes of the outer header that come before each datagram.
+    before: usize,
 }
 
 /// What one call received.
@@ -50,7 +57,7 @@ pub struct Train {
     pub from: IpAddr,
 }
 
-impl UdpSocket {
+impl TunnelSocket {
     /// Opens a socket at `local`; port 0 is any free one.
     ///
     /// # Errors
@@ -62,7 +69,7 @@ impl UdpSocket {
     /// Opens so many sockets at one address, which share what comes.
     ///
     /// # Errors
-    /// As [`UdpSocket::open`].
+    /// As [`TunnelSocket::open`].
     pub fn group(local: SocketAddr, count: u16) -> Result<Vec<Self>, Error> {
         let open = |_| Self::open_shared(local, count > 1).map_err(|error| Error::call("bind", local, error));
         (0..count).map(open).collect()
@@ -81,7 +88,29 @@ impl UdpSocket {
         let _ = UdpGroSegment.set(&socket, &true);
         let cuts = UdpGsoSegment.get(&socket).is_ok();
         socket.bind(&SockAddr::from(local))?;
-        Ok(UdpSocket { socket, cuts })
+        Ok(TunnelSocket { socket, cuts, before: 0 })
+    }
+
+    /// Opens so many sockets for the IP-in-IP packets of one address, which share what comes; `CAP_NET_RAW` is needed.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn ipip_group(local: Ipv4Addr, count: u16) -> Result<Vec<Self>, Error> {
+        let open = |number| Self::open_ipip(local, (number, count)).map_err(|error| Error::call("bind", local, error));
+        (0..count).map(open).collect()
+    }
+
+    fn open_ipip(local: Ipv4Addr, (number, count): (u16, u16)) -> io::Result<Self> {
+        let protocol = Protocol::from(libc::IPPROTO_IPIP);
+        let socket = Socket::new(Domain::IPV4, Type::RAW.nonblocking().cloexec(), Some(protocol))?;
+        socket.attach_filter(&share(number.into(), count.into()))?;
+        let _ = setsockopt(&socket, RcvBufForce, &BUFFER_BYTES);
+        let _ = setsockopt(&socket, SndBufForce, &BUFFER_BYTES);
+        socket.bind(&SockAddr::from(SocketAddr::new(local.into(), 0)))?;
+        let opened = TunnelSocket { socket, cuts: false, before: IPV4_LEN };
+        // What came before the filter and the address were there may be others' share.
+        while opened.receive(&mut [])?.is_some() {}
+        Ok(opened)
     }
 
     /// The same socket once more.
@@ -90,7 +119,7 @@ impl UdpSocket {
     /// No descriptor is free.
     pub fn try_clone(&self) -> Result<Self, Error> {
         let socket = self.socket.try_clone().map_err(|error| Error::call("fcntl", "a socket", error))?;
-        Ok(UdpSocket { socket, cuts: self.cuts })
+        Ok(TunnelSocket { socket, cuts: self.cuts, before: self.before })
     }
 
     /// Has the program choose among the sockets of its group.
@@ -166,13 +195,17 @@ impl UdpSocket {
         let mut control = Control::default();
         // SAFETY: zeroed, it is an address of no family.
         let mut from: libc::sockaddr_in6 = unsafe { mem::zeroed() };
-        let mut vector = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+        let mut outer = [0_u8; IPV4_LEN];
+        let mut vectors = [
+            libc::iovec { iov_base: outer.as_mut_ptr().cast(), iov_len: self.before },
+            libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() },
+        ];
         // SAFETY: a zeroed msghdr is one that names nothing.
         let mut message: libc::msghdr = unsafe { mem::zeroed() };
         message.msg_name = (&raw mut from).cast();
         message.msg_namelen = size_of::<libc::sockaddr_in6>() as _;
-        message.msg_iov = &raw mut vector;
-        message.msg_iovlen = 1;
+        message.msg_iov = vectors.as_mut_ptr();
+        message.msg_iovlen = vectors.len() as _;
         message.msg_control = control.0.as_mut_ptr().cast();
         message.msg_controllen = size_of::<Control>() as _;
         // SAFETY: everything the message names is live, ours and as long as it says.
@@ -181,7 +214,7 @@ impl UdpSocket {
             let error = io::Error::last_os_error();
             return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
         }
-        let length = length as usize;
+        let length = (length as usize).saturating_sub(self.before);
         let segment = control.segment(&message).filter(|segment| *segment > 0).unwrap_or(length.max(1));
         Ok(Some(Train { length, segment, from: address_of(&from) }))
     }
@@ -207,7 +240,7 @@ fn ask_path_mtu(to: SocketAddr) -> io::Result<u32> {
     if asked == 0 { Ok(mtu.unsigned_abs()) } else { Err(io::Error::last_os_error()) }
 }
 
-impl AsRawFd for UdpSocket {
+impl AsRawFd for TunnelSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
@@ -246,6 +279,24 @@ impl Control {
     }
 }
 
+/// The filter that takes one of `count` shares of IP-in-IP packets, by the sum of the inner addresses: both directions and
+/// all fragments of a flow are in one. What is too short for these is in none.
+fn share(number: u32, count: u32) -> [SockFilter; 8] {
+    let (load, keep) = (BPF_LD | BPF_W | BPF_ABS, BPF_MISC | BPF_TAX);
+    let (add, divide) = (BPF_ALU | BPF_ADD | BPF_X, BPF_ALU | BPF_MOD);
+    let inner = IPV4_LEN as u32;
+    [
+        SockFilter::new(load as u16, 0, 0, inner + 12),
+        SockFilter::new(keep as u16, 0, 0, 0),
+        SockFilter::new(load as u16, 0, 0, inner + 16),
+        SockFilter::new(add as u16, 0, 0, 0),
+        SockFilter::new(divide as u16, 0, 0, count),
+        SockFilter::new((BPF_JMP | BPF_JEQ) as u16, 1, 0, number),
+        SockFilter::new(BPF_RET as u16, 0, 0, 0),
+        SockFilter::new(BPF_RET as u16, 0, 0, u32::MAX),
+    ]
+}
+
 /// Both families' addresses begin with the family, and an IPv4 one is the shorter.
 fn address_of(from: &libc::sockaddr_in6) -> IpAddr {
     if c_int::from(from.sin6_family) == libc::AF_INET {
@@ -256,6 +307,8 @@ fn address_of(from: &libc::sockaddr_in6) -> IpAddr {
     IpAddr::from(from.sin6_addr.s6_addr).to_canonical()
 }
 
+/// An IPv4 header without options, which no tunnel has.
+const IPV4_LEN: usize = 20;
 /// Any port: nothing goes there (RFC 863).
 const DISCARD: u16 = 9;
 /// A burst of super-frames, and what a peer sends meanwhile.

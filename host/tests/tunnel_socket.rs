@@ -3,24 +3,24 @@
 #![allow(clippy::unwrap_used, reason = "a test says by panic what is missing")]
 
 use std::io::{ErrorKind, IoSlice};
-use std::net::{IpAddr, SocketAddr, UdpSocket as PlainSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket as PlainSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use podswitch_host::{SLICES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, UdpSocket};
+use podswitch_host::{SLICES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, TunnelSocket};
 use socket2::SockAddr;
 
 const LOOPBACKS: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
 
-fn pair(loopback: &str) -> (UdpSocket, UdpSocket, SocketAddr) {
+fn pair(loopback: &str) -> (TunnelSocket, TunnelSocket, SocketAddr) {
     let local: SocketAddr = loopback.parse().unwrap();
-    let receiver = UdpSocket::open(local).unwrap();
+    let receiver = TunnelSocket::open(local).unwrap();
     let address = SocketAddr::new(local.ip(), receiver.port().unwrap());
-    (UdpSocket::open(local).unwrap(), receiver, address)
+    (TunnelSocket::open(local).unwrap(), receiver, address)
 }
 
 /// The next train, within a second.
-fn next(socket: &UdpSocket, buffer: &mut [u8]) -> Train {
+fn next(socket: &TunnelSocket, buffer: &mut [u8]) -> Train {
     let until = Instant::now() + Duration::from_secs(1);
     loop {
         if let Some(train) = socket.receive(buffer).unwrap() {
@@ -32,7 +32,7 @@ fn next(socket: &UdpSocket, buffer: &mut [u8]) -> Train {
 }
 
 /// The datagrams of trains until `bytes` have come.
-fn datagrams(socket: &UdpSocket, bytes: usize) -> Vec<Vec<u8>> {
+fn datagrams(socket: &TunnelSocket, bytes: usize) -> Vec<Vec<u8>> {
     let (mut buffer, mut received, mut all) = (vec![0; 70_000], 0, Vec::new());
     while received < bytes {
         let train = next(socket, &mut buffer);
@@ -97,7 +97,7 @@ fn what_one_port_sends_to_a_group_comes_by_one_socket_and_many_ports_use_them_al
     let probe = PlainSocket::bind(LOOPBACKS[0]).unwrap();
     let address = probe.local_addr().unwrap();
     drop(probe);
-    let group = UdpSocket::group(address, 2).unwrap();
+    let group = TunnelSocket::group(address, 2).unwrap();
     let mut buffer = [0; 100];
     let mut used = [0; 2];
     for _ in 0..64 {
@@ -121,9 +121,45 @@ fn what_one_port_sends_to_a_group_comes_by_one_socket_and_many_ports_use_them_al
 #[test]
 fn a_port_that_another_has_is_refused_and_named() {
     let (_, _receiver, address) = pair(LOOPBACKS[0]);
-    let error = UdpSocket::open(address).unwrap_err();
+    let error = TunnelSocket::open(address).unwrap_err();
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     assert_eq!(error.errno(), Some(nix::libc::EADDRINUSE));
     let source = std::error::Error::source(&error).unwrap().downcast_ref::<std::io::Error>().unwrap();
     assert_eq!(source.kind(), ErrorKind::AddrInUse);
+}
+
+#[test]
+fn of_a_group_for_ip_in_ip_each_takes_its_share_of_the_flows_and_none_the_outer_header() {
+    // Of this process alone: loopback has 2^24 addresses, and these sockets see all packets to theirs.
+    let own = std::process::id().to_be_bytes();
+    let local = Ipv4Addr::new(127, own[1] | 1, own[2], own[3] | 1);
+    let group = TunnelSocket::ipip_group(local, 2).unwrap();
+    let to = SockAddr::from(SocketAddr::new(local.into(), 0));
+    let mut buffer = [0; 100];
+    let mut shares = [0; 2];
+    for flow in 0..8u8 {
+        let mut packet = [flow; 40];
+        packet[..20].copy_from_slice(&[0x45, 0, 0, 40, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, flow, 10, 0, 1, 1]);
+        group[0].send(&to, &[IoSlice::new(&packet[..20]), IoSlice::new(&packet[20..])], 40).unwrap();
+        let received: Vec<usize> = group
+            .iter()
+            .map(|socket| {
+                let mut count = 0;
+                while let Some(train) = socket.receive(&mut buffer).unwrap() {
+                    assert_eq!(train, Train { length: 40, segment: 40, from: local.into() });
+                    assert_eq!(buffer[..40], packet);
+                    count += 1;
+                }
+                count
+            })
+            .collect();
+        let turned = [&packet[..12], &packet[16..20], &packet[12..16], &packet[20..]].concat();
+        group[1].send(&to, &[IoSlice::new(&turned)], 40).unwrap();
+        for (socket, (count, share)) in group.iter().zip(received.into_iter().zip(&mut shares)) {
+            let answered = socket.receive(&mut buffer).unwrap().map_or(0, |_| 1);
+            assert_eq!(answered, count, "both directions of a flow are in one share");
+            *share += count;
+        }
+    }
+    assert_eq!(shares, [4, 4]);
 }
