@@ -272,9 +272,10 @@ impl Attention {
         }
     }
 
-    /// Has the queue watched; false when the kernel has no room for it among the watched.
+    /// Has the queue watched; false when it has no descriptor to watch, or the kernel has no room for it among the watched.
     fn watch(&mut self, (port, queue): (&Port, u16), registry: &Registry) -> bool {
-        if let (Some(descriptor), true) = (port.descriptor(queue), self.unwatched) {
+        let Some(descriptor) = port.descriptor(queue) else { return false };
+        if self.unwatched {
             let token = Token(port.number.into());
             self.unwatched = match registry.register(&mut SourceFd(&descriptor), token, Interest::READABLE) {
                 // Watched by whoever brought the port in.

@@ -284,5 +284,5 @@ pub(crate) const TAP_KIND: &str = "tun";
 const METRIC_WORST: u32 = u32::MAX;
 
 /// Within microseconds on an idle machine; the bound is for one that is not.
-const IN_USE_WITHIN: Duration = Duration::from_secs(2);
+const IN_USE_WITHIN: Duration = Duration::from_secs(10);
 const IN_USE_LOOK: Duration = Duration::from_micros(200);
