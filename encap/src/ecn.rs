@@ -2,7 +2,7 @@
 //!
 //! A router that drops early may mark a packet instead, if the two low bits of its TOS or traffic class say that the
 //! ends understand marks. In a tunnel it sees the outer header only. So the inner bits are copied outside when a frame
-//! is wrapped ([`outer`]; section 4.1, normal mode), and a mark met on the way is brought in when it is unwrapped
+//! is wrapped ([`outer_of`]; section 4.1, normal mode), and a mark met on the way is brought in when it is unwrapped
 //! ([`propagate`]; section 4.2). The upper six bits, DSCP, stay on their own side.
 //!
 //! ```text
@@ -15,6 +15,16 @@
 
 use packet::Reason;
 use packet::view::{Ipv4, Ipv6};
+
+/// The outer TOS or traffic class for an inner packet that starts `packet`; 0 if it is none.
+#[inline]
+pub fn outer_of(packet: &[u8]) -> u8 {
+    match packet {
+        [first, second, ..] if first >> 4 == 4 => outer(*second),
+        [first, second, ..] if first >> 4 == 6 => outer(second >> 4),
+        _ => NOT_ECT,
+    }
+}
 
 /// The outer TOS or traffic class for an inner one: its mark and no DSCP, as the kernel's tunnels do by default.
 #[inline]

@@ -51,5 +51,5 @@ pub use scheduling::{Scheduling, set_scheduling};
 pub use steering::{Steered, Steering, Taken};
 pub use sysctl::{Family, Sysctl};
 pub use tap::{Abilities, TUNNEL_HEADER_LEN, Tap, TapFeature, TapOptions, tap_holder};
-pub use tunnel_socket::{SLICES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, TunnelSocket, path_mtu};
+pub use tunnel_socket::{Datagrams, SLICES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, TunnelSocket, path_mtu};
 pub use vxlan::Vxlan;

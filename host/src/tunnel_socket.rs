@@ -8,6 +8,9 @@
 //! ports, so what comes from one port of one sender always comes by the same socket, in order; or a program does
 //! ([`crate::Steering`]).
 //!
+//! Of the outer header a train has one TOS or traffic class, which bears congestion marks (RFC 6040): the kernel joins
+//! datagrams only if theirs are equal.
+//!
 //! **IP-in-IP** (RFC 2003) is a raw socket's, and a datagram is what follows the outer header. The kernel gives every raw
 //! socket a copy of everything, so in a group each has a filter that takes its share by the inner addresses.
 //!
@@ -55,6 +58,19 @@ pub struct Train {
     pub segment: usize,
     /// Who sent it; an IPv4 address is never mapped into IPv6.
     pub from: IpAddr,
+    /// TOS or traffic class of the outer header.
+    pub tos: u8,
+}
+
+/// What one call sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagrams<'a> {
+    /// All of them, end to end; at most [`SLICES_MAX`].
+    pub slices: &'a [IoSlice<'a>],
+    /// Bytes of each but the last, which may have fewer.
+    pub segment: usize,
+    /// TOS or traffic class of the outer header.
+    pub tos: u8,
 }
 
 impl TunnelSocket {
@@ -86,6 +102,11 @@ impl TunnelSocket {
         let _ = setsockopt(&socket, SndBufForce, &BUFFER_BYTES);
         // An old kernel joins nothing.
         let _ = UdpGroSegment.set(&socket, &true);
+        if local.is_ipv6() {
+            socket.set_recv_tclass_v6(true)?
+        } else {
+            socket.set_recv_tos_v4(true)?
+        }
         let cuts = UdpGsoSegment.get(&socket).is_ok();
         socket.bind(&SockAddr::from(local))?;
         Ok(TunnelSocket { socket, cuts, before: 0 })
@@ -156,19 +177,23 @@ impl TunnelSocket {
         self.cuts
     }
 
-    /// Sends `slices`, end to end, as datagrams of `segment` bytes, the last perhaps shorter. A train is sent whole or
-    /// not at all.
+    /// Sends datagrams to one address. A train is sent whole or not at all.
     ///
     /// # Errors
     /// What sendmsg(2) says; `EMSGSIZE` over [`TRAIN_BYTES_MAX`] or the path's MTU, `EAGAIN` where the queue is full.
     #[inline]
-    pub fn send(&self, to: &SockAddr, slices: &[IoSlice<'_>], segment: usize) -> io::Result<()> {
+    pub fn send(&self, to: &SockAddr, datagrams: &Datagrams<'_>) -> io::Result<()> {
+        let Datagrams { slices, segment, tos } = *datagrams;
         debug_assert!(slices.len() <= SLICES_MAX);
         let mut control = Control::default();
-        let mut length = 0;
         if slices.iter().map(|slice| slice.len()).sum::<usize>() > segment {
             let segment = u16::try_from(segment).map_err(|_| io::Error::from_raw_os_error(libc::EMSGSIZE))?;
-            length = control.put_segment(segment);
+            control.put((libc::SOL_UDP, libc::UDP_SEGMENT), segment);
+        }
+        if tos > 0 {
+            let v6 = c_int::from(to.family()) == libc::AF_INET6;
+            let kind = if v6 { (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) } else { (libc::IPPROTO_IP, libc::IP_TOS) };
+            control.put(kind, c_int::from(tos));
         }
         // SAFETY: a zeroed msghdr is one that names nothing.
         let mut message: libc::msghdr = unsafe { mem::zeroed() };
@@ -177,9 +202,9 @@ impl TunnelSocket {
         // An IoSlice has the layout of an iovec (its documentation promises it).
         message.msg_iov = slices.as_ptr().cast_mut().cast();
         message.msg_iovlen = slices.len() as _;
-        if length > 0 {
-            message.msg_control = control.0.as_mut_ptr().cast();
-            message.msg_controllen = length as _;
+        if control.length > 0 {
+            message.msg_control = control.room.as_mut_ptr().cast();
+            message.msg_controllen = control.length as _;
         }
         // SAFETY: all that the message names is borrowed for the call, and sendmsg(2) only reads it.
         let sent = unsafe { libc::sendmsg(self.socket.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT) };
@@ -206,8 +231,8 @@ impl TunnelSocket {
         message.msg_namelen = size_of::<libc::sockaddr_in6>() as _;
         message.msg_iov = vectors.as_mut_ptr();
         message.msg_iovlen = vectors.len() as _;
-        message.msg_control = control.0.as_mut_ptr().cast();
-        message.msg_controllen = size_of::<Control>() as _;
+        message.msg_control = control.room.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control.room) as _;
         // SAFETY: everything the message names is live, ours and as long as it says.
         let length = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
         if length < 0 {
@@ -215,8 +240,13 @@ impl TunnelSocket {
             return if error.kind() == io::ErrorKind::WouldBlock { Ok(None) } else { Err(error) };
         }
         let length = (length as usize).saturating_sub(self.before);
-        let segment = control.segment(&message).filter(|segment| *segment > 0).unwrap_or(length.max(1));
-        Ok(Some(Train { length, segment, from: address_of(&from) }))
+        let (mut segment, mut tos) = (length.max(1), outer[1]);
+        each_control(&message, |kind, value| match kind {
+            (libc::SOL_UDP, libc::UDP_GRO) if value > 0 => segment = value as usize,
+            (libc::IPPROTO_IP, libc::IP_TOS) | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => tos = value as u8,
+            _ => {}
+        });
+        Ok(Some(Train { length, segment, from: address_of(&from), tos }))
     }
 }
 
@@ -246,35 +276,47 @@ impl AsRawFd for TunnelSocket {
     }
 }
 
-/// Room for one control message with an integer, aligned as cmsg(3) wants it.
+/// Control messages with an integer each, as cmsg(3) wants them laid out.
 #[derive(Default)]
 #[repr(C, align(8))]
-struct Control([u64; 4]);
+struct Control {
+    room: [u64; CONTROL_WORDS],
+    /// Bytes used.
+    length: usize,
+}
 
 impl Control {
-    /// Fills in `UDP_SEGMENT`; the bytes used.
-    fn put_segment(&mut self, segment: u16) -> usize {
-        let header: *mut libc::cmsghdr = self.0.as_mut_ptr().cast();
-        // SAFETY: the room is aligned for a cmsghdr and longer than CMSG_SPACE of two bytes; the value is written unaligned.
+    /// Adds a message of that level and type.
+    fn put<T>(&mut self, (level, kind): (c_int, c_int), value: T) {
+        // SAFETY: this only computes.
+        let (length, space) =
+            unsafe { (libc::CMSG_LEN(size_of::<T>() as _), libc::CMSG_SPACE(size_of::<T>() as _) as usize) };
+        assert!(self.length + space <= size_of_val(&self.room), "there is room for all that is ever put");
+        // SAFETY: there is room behind the `length` bytes, a multiple of a cmsghdr's alignment; the value is written unaligned.
         unsafe {
-            (*header).cmsg_level = libc::SOL_UDP;
-            (*header).cmsg_type = libc::UDP_SEGMENT;
-            (*header).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as _) as _;
-            libc::CMSG_DATA(header).cast::<u16>().write_unaligned(segment);
-            libc::CMSG_SPACE(size_of::<u16>() as _) as usize
+            let header: *mut libc::cmsghdr = self.room.as_mut_ptr().byte_add(self.length).cast();
+            (*header).cmsg_level = level;
+            (*header).cmsg_type = kind;
+            (*header).cmsg_len = length as _;
+            libc::CMSG_DATA(header).cast::<T>().write_unaligned(value);
         }
+        self.length += space;
     }
+}
 
-    /// The value of `UDP_GRO`, where the kernel put one.
-    fn segment(&self, message: &libc::msghdr) -> Option<usize> {
-        let header: *const libc::cmsghdr = self.0.as_ptr().cast();
-        if message.msg_controllen < size_of::<libc::cmsghdr>() + size_of::<c_int>() {
-            return None;
-        }
-        // SAFETY: the kernel wrote at least a header and an integer into our room, which is aligned for a cmsghdr.
-        unsafe {
-            ((*header).cmsg_level == libc::SOL_UDP && (*header).cmsg_type == libc::UDP_GRO)
-                .then(|| libc::CMSG_DATA(header).cast::<c_int>().read_unaligned() as usize)
+/// Tells level, type and value, an integer or a byte, of each control message that came.
+fn each_control(message: &libc::msghdr, mut tell: impl FnMut((c_int, c_int), c_int)) {
+    // SAFETY: the message names our room, live and aligned, and how much of it the kernel has filled with whole messages.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(message);
+        while !header.is_null() {
+            let value = match (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize {
+                1 => Some(c_int::from(*libc::CMSG_DATA(header))),
+                4 => Some(libc::CMSG_DATA(header).cast::<c_int>().read_unaligned()),
+                _ => None,
+            };
+            value.into_iter().for_each(|value| tell(((*header).cmsg_level, (*header).cmsg_type), value));
+            header = libc::CMSG_NXTHDR(message, header);
         }
     }
 }
@@ -309,6 +351,8 @@ fn address_of(from: &libc::sockaddr_in6) -> IpAddr {
 
 /// An IPv4 header without options, which no tunnel has.
 const IPV4_LEN: usize = 20;
+/// Two messages with an integer, a header and its value each.
+const CONTROL_WORDS: usize = 2 * (size_of::<libc::cmsghdr>() / 8 + 1);
 /// Any port: nothing goes there (RFC 863).
 const DISCARD: u16 = 9;
 /// A burst of super-frames, and what a peer sends meanwhile.

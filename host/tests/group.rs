@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
-use podswitch_host::{Steered, Steering, Taken, TunnelSocket};
+use podswitch_host::{Datagrams, Steered, Steering, Taken, TunnelSocket};
 use socket2::SockAddr;
 
 /// As many sockets as CPUs, each the queue of one.
@@ -76,7 +76,8 @@ fn a_flow_leaves_a_socket_when_its_last_train_has_departed() {
         let to = SockAddr::from(group.address);
         let send = |cpu, first: u64| {
             let train: Vec<u8> = (first..first + 10).flat_map(u64::to_be_bytes).collect();
-            on_cpu(cpu, || sender.send(&to, &[IoSlice::new(&train)], 8).unwrap());
+            let datagrams = Datagrams { slices: &[IoSlice::new(&train)], segment: 8, tos: 0 };
+            on_cpu(cpu, || sender.send(&to, &datagrams).unwrap());
         };
         send(group.cpus[0], 0);
         send(group.cpus[1], 10);

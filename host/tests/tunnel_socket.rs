@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket as PlainSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use podswitch_host::{SLICES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, TunnelSocket};
+use podswitch_host::{Datagrams, SLICES_MAX, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX, Train, TunnelSocket};
 use socket2::SockAddr;
 
 const LOOPBACKS: [&str; 2] = ["127.0.0.1:0", "[::1]:0"];
@@ -17,6 +17,10 @@ fn pair(loopback: &str) -> (TunnelSocket, TunnelSocket, SocketAddr) {
     let receiver = TunnelSocket::open(local).unwrap();
     let address = SocketAddr::new(local.ip(), receiver.port().unwrap());
     (TunnelSocket::open(local).unwrap(), receiver, address)
+}
+
+fn together<'a>(slices: &'a [IoSlice<'a>], segment: usize) -> Datagrams<'a> {
+    Datagrams { slices, segment, tos: 0 }
 }
 
 /// The next train, within a second.
@@ -53,7 +57,7 @@ fn a_train_arrives_as_the_datagrams_it_was_cut_into() {
             let bytes: Vec<u8> = (0..(count - 1) * segment + last).map(|place| (place / 3) as u8).collect();
             // In slices that have nothing to do with the datagrams.
             let slices: Vec<IoSlice<'_>> = bytes.chunks(37.max(bytes.len() / 500)).map(IoSlice::new).collect();
-            sender.send(&to, &slices, segment).unwrap();
+            sender.send(&to, &together(&slices, segment)).unwrap();
             assert_eq!(
                 datagrams(&receiver, bytes.len()),
                 bytes.chunks(segment).collect::<Vec<_>>(),
@@ -72,10 +76,28 @@ fn a_plain_sockets_datagrams_come_one_by_one_with_their_sender() {
         assert_eq!(receiver.receive(&mut buffer).unwrap(), None);
         plain.send_to(b"hello", address).unwrap();
         let from: IpAddr = plain.local_addr().unwrap().ip();
-        assert_eq!(next(&receiver, &mut buffer), Train { length: 5, segment: 5, from });
+        assert_eq!(next(&receiver, &mut buffer), Train { length: 5, segment: 5, from, tos: 0 });
         assert_eq!(&buffer[..5], b"hello");
         plain.send_to(b"", address).unwrap();
         assert_eq!(next(&receiver, &mut buffer).length, 0);
+    }
+}
+
+#[test]
+fn congestion_marks_arrive_with_the_datagrams_that_bear_them() {
+    for loopback in LOOPBACKS {
+        let (sender, receiver, address) = pair(loopback);
+        let (bytes, mut buffer) = ([7; 300], [0; 300]);
+        for (tos, segment) in [(3, 300), (1, 100), (0, 100), (2, 100), (2, 100), (0, 300)] {
+            let slices = [IoSlice::new(&bytes)];
+            sender.send(&address.into(), &Datagrams { tos, ..together(&slices, segment) }).unwrap();
+            let mut received = 0;
+            while received < bytes.len() {
+                let train = next(&receiver, &mut buffer);
+                assert_eq!((train.tos, train.segment), (tos, segment));
+                received += train.length;
+            }
+        }
     }
 }
 
@@ -84,10 +106,10 @@ fn what_does_not_fit_a_train_is_refused_whole() {
     let (sender, receiver, address) = pair(LOOPBACKS[0]);
     let to = SockAddr::from(address);
     let bytes = vec![0; TRAIN_BYTES_MAX + 1];
-    sender.send(&to, &[IoSlice::new(&bytes)], 1400).unwrap_err();
-    sender.send(&to, &[IoSlice::new(&bytes)], bytes.len()).unwrap_err();
+    sender.send(&to, &together(&[IoSlice::new(&bytes)], 1400)).unwrap_err();
+    sender.send(&to, &together(&[IoSlice::new(&bytes)], bytes.len())).unwrap_err();
     let longest = &bytes[..TRAIN_BYTES_MAX];
-    sender.send(&to, &[IoSlice::new(longest)], 1400).unwrap();
+    sender.send(&to, &together(&[IoSlice::new(longest)], 1400)).unwrap();
     assert_eq!(datagrams(&receiver, longest.len()).len(), longest.len().div_ceil(1400));
     assert!(longest.len().div_ceil(1400) <= TRAIN_DATAGRAMS_MAX && TRAIN_DATAGRAMS_MAX * 3 <= SLICES_MAX);
 }
@@ -140,13 +162,13 @@ fn of_a_group_for_ip_in_ip_each_takes_its_share_of_the_flows_and_none_the_outer_
     for flow in 0..8u8 {
         let mut packet = [flow; 40];
         packet[..20].copy_from_slice(&[0x45, 0, 0, 40, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, flow, 10, 0, 1, 1]);
-        group[0].send(&to, &[IoSlice::new(&packet[..20]), IoSlice::new(&packet[20..])], 40).unwrap();
+        group[0].send(&to, &together(&[IoSlice::new(&packet[..20]), IoSlice::new(&packet[20..])], 40)).unwrap();
         let received: Vec<usize> = group
             .iter()
             .map(|socket| {
                 let mut count = 0;
                 while let Some(train) = socket.receive(&mut buffer).unwrap() {
-                    assert_eq!(train, Train { length: 40, segment: 40, from: local.into() });
+                    assert_eq!(train, Train { length: 40, segment: 40, from: local.into(), tos: 0 });
                     assert_eq!(buffer[..40], packet);
                     count += 1;
                 }
@@ -154,7 +176,7 @@ fn of_a_group_for_ip_in_ip_each_takes_its_share_of_the_flows_and_none_the_outer_
             })
             .collect();
         let turned = [&packet[..12], &packet[16..20], &packet[12..16], &packet[20..]].concat();
-        group[1].send(&to, &[IoSlice::new(&turned)], 40).unwrap();
+        group[1].send(&to, &together(&[IoSlice::new(&turned)], 40)).unwrap();
         for (socket, (count, share)) in group.iter().zip(received.into_iter().zip(&mut shares)) {
             let answered = socket.receive(&mut buffer).unwrap().map_or(0, |_| 1);
             assert_eq!(answered, count, "both directions of a flow are in one share");

@@ -18,7 +18,9 @@
 use std::io::IoSlice;
 
 use control::Form;
-use host::{TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX};
+use encap::ecn;
+use host::{Datagrams, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX};
+use packet::view::ETHERNET_LEN;
 use packet::{BURST, ChecksumForm, Cut, Gso, HEADERS_MAX, Offload, Reason};
 
 use super::depart::Departure;
@@ -59,6 +61,8 @@ struct Train {
     bytes: usize,
     /// Bytes of each datagram but the last.
     segment: usize,
+    /// TOS or traffic class of the outer header.
+    tos: u8,
     /// The last one is shorter: nothing comes after it.
     ended: bool,
 }
@@ -106,12 +110,18 @@ impl Departure<'_> {
                 continue;
             }
             let length = way.uplink.header().len() + self.burst.length[row] as usize - way.uplink.skipped();
-            if !train.takes(length, way.uplink.train_max()) {
+            let tos = self.outer_tos(row);
+            if !train.takes((length, tos), way.uplink.train_max()) {
                 self.send(way, &mut train);
             }
-            train.push(row, length);
+            train.push(row, (length, tos));
         }
         self.send(way, &mut train);
+    }
+
+    /// The outer TOS or traffic class of a row's packet, which brings its congestion mark along.
+    fn outer_tos(&self, row: usize) -> u8 {
+        ecn::outer_of(&self.slots.start(self.burst.head[row])[ETHERNET_LEN..])
     }
 
     /// Sends what the train has, and empties it.
@@ -135,8 +145,8 @@ impl Departure<'_> {
             slices[count + 1] = IoSlice::new(frame.tail);
             count += 1 + usize::from(!frame.tail.is_empty());
         }
-        let sent =
-            way.uplink.send(way.remote, way.sender, (&slices[..count], train.segment)).map_err(|_| Reason::WriteFailed);
+        let datagrams = Datagrams { slices: &slices[..count], segment: train.segment, tos: train.tos };
+        let sent = way.uplink.send(way.remote, way.sender, &datagrams).map_err(|_| Reason::WriteFailed);
         self.counters().add(Count::Joined, u64::from(sent.is_ok() && rows.len() > 1));
         for &row in rows {
             self.settle(row.into(), sent);
@@ -148,8 +158,9 @@ impl Departure<'_> {
     fn send_uncut(&mut self, way: Way<'_>, row: usize, offload: &Offload) -> Option<Result<(), Reason>> {
         let (express, template) = (way.uplink.express.as_ref()?, way.remote.template.as_ref()?);
         let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
+        let tos = self.outer_tos(row);
         let room = self.slots.before_mut(head, EXPRESS_ROOM).try_into().expect("as many bytes as were asked for");
-        let before = express.wrap((template, way.sender), (offload, length as usize), room)?;
+        let before = express.wrap((template, way.sender, tos), (offload, length as usize), room)?;
         let frame = self.slots.frame_with(head, tail, length, before);
         let slices = [IoSlice::new(frame.head), IoSlice::new(frame.tail)];
         Some(express.write(self.worker, &slices).map_err(|_| Reason::WriteFailed))
@@ -167,7 +178,7 @@ impl Departure<'_> {
         let mut cut = Cut::new(frame, offload, ChecksumForm::Complete).map_err(|_| Reason::Uncuttable)?;
         let (header, skipped) = (way.uplink.header(), way.uplink.skipped());
         self.tracer.formed(row, Form::Cut, cut.segments());
-        let (from, to) = (skipped, header.len() + cut.header_len());
+        let (from, to, tos) = (skipped, header.len() + cut.header_len(), self.outer_tos(row));
         let mut failed = false;
         loop {
             // Ranges of the payload: a segment's bytes lie in up to two pieces of memory.
@@ -193,27 +204,28 @@ impl Departure<'_> {
                     used += 1;
                 }
             }
-            let segment = to - from + parts[0].len();
-            failed |= way.uplink.send(way.remote, way.sender, (&slices[..used], segment)).is_err();
+            let datagrams = Datagrams { slices: &slices[..used], segment: to - from + parts[0].len(), tos };
+            failed |= way.uplink.send(way.remote, way.sender, &datagrams).is_err();
         }
     }
 }
 
 impl Train {
-    const EMPTY: Train = Train { rows: [0; TRAIN_DATAGRAMS_MAX], count: 0, bytes: 0, segment: 0, ended: false };
+    const EMPTY: Train = Train { rows: [0; TRAIN_DATAGRAMS_MAX], count: 0, bytes: 0, segment: 0, tos: 0, ended: false };
 
-    /// True if a datagram of that length may go with those there are.
-    fn takes(&self, length: usize, datagrams_max: usize) -> bool {
+    /// True if a datagram of that length and TOS may go with those there are.
+    fn takes(&self, (length, tos): (usize, u8), datagrams_max: usize) -> bool {
         self.count == 0
             || !self.ended
+                && tos == self.tos
                 && length <= self.segment
                 && self.count < datagrams_max
                 && self.bytes + length <= TRAIN_BYTES_MAX
     }
 
-    fn push(&mut self, row: usize, length: usize) {
+    fn push(&mut self, row: usize, (length, tos): (usize, u8)) {
         if self.count == 0 {
-            self.segment = length;
+            (self.segment, self.tos) = (length, tos);
         }
         self.rows[self.count] = row as u16;
         self.count += 1;

@@ -37,12 +37,12 @@ impl Express {
         Express { queues: tap.into_queues(), hashes }
     }
 
-    /// Writes the outer headers into `room`, the bytes right before an inner frame of `length` bytes, and says how many
-    /// of them are to be written. `None` if the frame cannot go this way.
+    /// Writes the outer headers, of that TOS, into `room`, the bytes right before an inner frame of `length` bytes, and says
+    /// how many of them are to be written. `None` if the frame cannot go this way.
     #[inline]
     pub fn wrap(
         &self,
-        (template, sender): (&Template, usize),
+        (template, sender, tos): (&Template, usize, u8),
         (offload, length): (&Offload, usize),
         room: &mut [u8; EXPRESS_ROOM],
     ) -> Option<usize> {
@@ -51,7 +51,7 @@ impl Express {
             Gso::Tcp6 => 4,
             _ => return None,
         };
-        let stamp = Stamp { length, flow_hash: self.hashes[sender], tos: NOT_ECT, id: 0 };
+        let stamp = Stamp { length, flow_hash: self.hashes[sender], tos, id: 0 };
         let stamped = room.last_chunk_mut::<ROOM>().expect("there is more room");
         let outer_len = template.stamp(stamped, &stamp)?;
         let inner = outer_len as u16;
@@ -84,9 +84,6 @@ impl Express {
 /// Room before a frame that [`Express::wrap`] needs.
 pub const EXPRESS_ROOM: usize = TUNNEL_HEADER_LEN + ROOM;
 
-/// Nobody marks these packets as having met congestion, for the far end would not tell the pods (RFC 6040, section
-/// 4.3).
-const NOT_ECT: u8 = 0;
 /// `VIRTIO_NET_HDR_F_NEEDS_CSUM`
 const NEEDS_CSUM: u8 = 1;
 /// `VIRTIO_NET_HDR_F_UDP_TUNNEL_CSUM`

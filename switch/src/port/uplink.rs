@@ -17,12 +17,12 @@
 //! copied to slots of its own; for an IPv4 packet's Ethernet header the room behind its predecessor, which is copied by
 //! then, is used.
 
-use std::io::{self, IoSlice};
+use std::io;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 
-use encap::{Inner, Tunnel};
-use host::{Taken, Train, TunnelSocket};
+use encap::{Inner, Tunnel, ecn};
+use host::{Datagrams, Taken, Train, TunnelSocket};
 use packet::view::{ETHERNET_LEN, Layout, ethertype};
 use packet::{Burst, FrameRef, Mac, NO_TAIL, Offload, Reason, SMALL_LEN, VNET_HEADER_LEN};
 
@@ -82,10 +82,10 @@ impl Uplink {
         if self.senders[0].cuts() { host::TRAIN_DATAGRAMS_MAX } else { 1 }
     }
 
-    /// Sends `slices`, headers included, to a node as datagrams of `segment` bytes.
+    /// Sends datagrams, headers included, to a node.
     #[inline]
-    pub fn send(&self, to: &Remote, sender: usize, (slices, segment): (&[IoSlice<'_>], usize)) -> io::Result<()> {
-        self.senders[sender].send(&to.to, slices, segment)
+    pub fn send(&self, to: &Remote, sender: usize, datagrams: &Datagrams<'_>) -> io::Result<()> {
+        self.senders[sender].send(&to.to, datagrams)
     }
 
     pub(super) fn queues(&self) -> u16 {
@@ -157,7 +157,7 @@ impl Taking<'_> {
         let mut datagrams = 0;
         while start < train.length {
             let end = train.length.min(start + segment);
-            if let Err(reason) = self.take_one((start, end), alone, told) {
+            if let Err(reason) = self.take_one((start, end), alone, (told, train.tos)) {
                 counters.drop(reason);
             }
             (start, datagrams) = (end, datagrams + 1);
@@ -178,7 +178,12 @@ impl Taking<'_> {
         inner.is_some_and(|inner| header_len + inner.end == train.length)
     }
 
-    fn take_one(&mut self, (start, end): (usize, usize), alone: bool, told: Option<u16>) -> Result<(), Reason> {
+    fn take_one(
+        &mut self,
+        (start, end): (usize, usize),
+        alone: bool,
+        (told, tos): (Option<u16>, u8),
+    ) -> Result<(), Reason> {
         let (uplink, ethernet) = (self.uplink, self.ethernet());
         if self.remote == 0 {
             return Err(Reason::ForeignSource);
@@ -194,6 +199,7 @@ impl Taking<'_> {
         if uplink.skipped() > 0 {
             landing[frame.start..frame.start + ETHERNET_LEN].copy_from_slice(&ethernet);
         }
+        ecn::propagate(tos, &mut landing[frame.start + ETHERNET_LEN..frame.end])?;
         let offload = Offload::of_bare(FrameRef { head: &landing[frame.clone()], tail: &[] }, uplink.mtu, told)?;
         let length = frame.len();
         if self.burst.room() <= ROOM_FOR_ANSWERS {

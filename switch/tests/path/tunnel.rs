@@ -1,13 +1,16 @@
 //! Two switches joined by a tunnel over loopback: what one wraps the other unwraps.
 
+use std::iter;
 use std::net::{IpAddr, UdpSocket as PlainSocket};
 
 use encap::vxlan_header;
+use host::TunnelSocket;
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
-use packet::view::Family;
+use packet::view::{Family, Ipv4, Ipv6};
 use packet::{Mac, Offload, Reason, Vni};
 use podswitch::port::Count;
 use podswitch::world::hop_of;
+use socket2::SockRef;
 
 use crate::ends::{FAR, Kind, NEAR, address, nodes};
 use crate::frames::{Packet, Transport, arp_request};
@@ -130,6 +133,68 @@ fn errors_about_a_remote_pods_packet_go_back_through_the_tunnel() {
     let [answer] = &near.take(1)[..] else { panic!("one answer") };
     assert!(matches!(answer.transport, Transport::Icmp(11, 0, _)), "{answer:?}");
     assert_eq!(answer.addresses.1, IpAddr::from(v4(1)));
+}
+
+/// `frame`'s packet with the congestion mark.
+fn marked(mut frame: Vec<u8>, mark: u8) -> Vec<u8> {
+    match Ipv4::parse_mut(&mut frame[14..]) {
+        Some(mut ip) => ip.set_tos(mark),
+        None => Ipv6::parse_mut(&mut frame[14..]).unwrap().set_traffic_class(mark),
+    }
+    frame
+}
+
+fn mark_of(frame: &[u8]) -> u8 {
+    let packet = &frame[14..];
+    Ipv4::parse(packet).map_or_else(|| Ipv6::parse(packet).unwrap().traffic_class(), |ip| ip.tos())
+}
+
+#[test]
+fn a_packets_congestion_mark_is_its_datagrams_too() {
+    for kind in [Kind::Vxlan, Kind::Bare] {
+        let (mut near, far) = nodes(kind);
+        drop(far);
+        let underlay = TunnelSocket::open(address(2)).unwrap();
+        let families = if kind == Kind::Vxlan { &FAMILIES[..] } else { &FAMILIES[..1] };
+        for &family in families {
+            // In one burst, of one flow.
+            let marks = [0, 2, 2, 1, 3, 0];
+            marks
+                .iter()
+                .for_each(|&mark| near.send(1, &Offload::default(), &marked(udp(family, 1, 2, 100).frame(), mark)));
+            while near.turn() {}
+            let (offload, frame) = tcp(family, 1, 2, 5_000).super_frame(1380);
+            near.send(1, &offload, &marked(frame, 2));
+            while near.turn() {}
+            let mut buffer = [0; 10_000];
+            let trains = iter::from_fn(|| underlay.receive(&mut buffer).unwrap());
+            let seen: Vec<u8> =
+                trains.flat_map(|train| iter::repeat_n(train.tos, train.length.div_ceil(train.segment))).collect();
+            assert_eq!(seen, [&marks[..], &[2; 4]].concat(), "{family:?}");
+        }
+    }
+}
+
+/// Routers see the outer header only.
+#[test]
+fn what_met_congestion_on_the_way_tells_its_receiver_or_is_dropped() {
+    for family in FAMILIES {
+        let (_near, mut far) = nodes(Kind::Vxlan);
+        let neighbour = PlainSocket::bind((address(1).ip(), 0)).unwrap();
+        let mut cross = |outer: u8, inner: u8| {
+            SockRef::from(&neighbour).set_tos_v4(outer.into()).unwrap();
+            let frame = marked(Packet { macs: (NEAR, FAR), ..udp(family, 1, 2, 10) }.frame(), inner);
+            neighbour.send_to(&[&vxlan_header(Vni::FLANNEL)[..], &frame].concat(), address(2)).unwrap();
+            while far.turn() {}
+            let frames = far.take_frames(2);
+            frames.iter().for_each(|(offload, frame)| _ = Packet::read(offload, frame));
+            (frames.iter().map(|(_, frame)| mark_of(frame)).collect::<Vec<_>>(), far.dropped_now(UPLINK))
+        };
+        assert_eq!(cross(3, 2), (vec![3], vec![]));
+        assert_eq!(cross(0, 2), (vec![2], vec![]));
+        assert_eq!(cross(2, 3), (vec![3], vec![]));
+        assert_eq!(cross(3, 0), (vec![], vec![(Reason::Congested, 1)]));
+    }
 }
 
 /// What a stranger, or a neighbour gone wrong, may send.
