@@ -153,7 +153,7 @@ fn namespace(prefix: &str) -> TemporaryNamespace {
 }
 
 /// The switch's program, which lies beside the plugin's.
-fn podswitch() -> PathBuf {
+pub(crate) fn podswitch() -> PathBuf {
     let path = Path::new(PLUGIN).with_file_name("podswitch");
     assert!(path.is_file(), "{} is missing: `cargo build -p podswitch` makes it", path.display());
     path
