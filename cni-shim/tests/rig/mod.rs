@@ -127,6 +127,10 @@ impl Pod {
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
+
+    pub(crate) fn name(&self) -> &str {
+        self.0.name()
+    }
 }
 
 /// Runs a program inside a namespace, bounded in time.
