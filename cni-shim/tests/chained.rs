@@ -41,7 +41,7 @@ fn portmap_tuning_and_firewall_do_their_part_and_take_it_back() {
     let result = chain.add("c1", &pod);
     let second = plain.add("c2", &other);
     assert_eq!(result["interfaces"][0]["mac"], CHANGED);
-    let [address, theirs] = [&result, &second].map(|result| v4(result));
+    let [address, theirs] = [&result, &second].map(v4);
 
     // Traffic goes on under the new Ethernet address, both ways.
     must(&other, &format!("ping -c 2 -W 5 {address}"));
