@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 PREFIX ?= /usr/local
-BINARIES := podswitch
+BINARIES := podswitch podswitch-cni
 # Namespaces and TAPs need root; whoever is root needs no sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -31,24 +31,26 @@ deps: ## name the Debian packages that the tests need and install the missing on
 	@scripts/deps
 
 share: ## write manual pages and completions into share/ again, after a change of the command line
-	$(CARGO) build $(if $(CI),--locked) -p podswitch
-	@scripts/share $(TARGET_DIR)/debug/podswitch share
+	$(CARGO) build $(if $(CI),--locked) $(BINARIES:%=-p %)
+	@scripts/share share $(BINARIES:%=$(TARGET_DIR)/debug/%)
 
 install: ## install what `cargo build --release` built, below DESTDIR and PREFIX (/usr/local)
 	install -D -t $(DESTDIR)$(PREFIX)/sbin $(BINARIES:%=$(TARGET_DIR)/release/%)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 share/man/man1/*.1
-	install -D -m 644 share/completions/podswitch.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/podswitch
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions share/completions/_podswitch
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d share/completions/podswitch.fish
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+	for name in $(BINARIES); do \
+	    install -m 644 share/completions/$$name.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/$$name || exit; done
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(BINARIES:%=share/completions/_%)
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d $(BINARIES:%=share/completions/%.fish)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/podswitch share/podswitch.toml
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's,/usr/local,$(PREFIX),' share/systemd/podswitch.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/podswitch.service
 
 uninstall: ## remove what `make install` installed
 	rm -f $(BINARIES:%=$(DESTDIR)$(PREFIX)/sbin/%) $(patsubst share/%,$(DESTDIR)$(PREFIX)/share/%,$(wildcard share/man/man1/*.1))
-	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/podswitch
-	rm -f $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_podswitch
-	rm -f $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/podswitch.fish
+	rm -f $(BINARIES:%=$(DESTDIR)$(PREFIX)/share/bash-completion/completions/%)
+	rm -f $(BINARIES:%=$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_%)
+	rm -f $(BINARIES:%=$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/%.fish)
 	rm -f $(DESTDIR)$(PREFIX)/share/podswitch/podswitch.toml
 	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/podswitch.service
 

@@ -5,7 +5,8 @@ use std::iter;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use control::Name;
 
 use crate::config::SOCKET;
@@ -65,6 +66,16 @@ enum Action {
     Doctor {
         #[command(flatten)]
         folders: Folders,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages into a directory.
+    Man {
+        /// The directory; it is made where it is missing.
+        dir: PathBuf,
     },
 }
 
@@ -135,6 +146,17 @@ impl Action {
                 say(findings.iter().map(ToString::to_string))?;
                 let well = findings.iter().all(doctor::Finding::is_well);
                 Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            }
+            Action::Completions { shell } => {
+                let mut script = Vec::new();
+                clap_complete::generate(shell, &mut Cli::command(), "podswitch-cni", &mut script);
+                io::stdout().lock().write_all(&script)?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Action::Man { dir } => {
+                std::fs::create_dir_all(&dir)?;
+                clap_mangen::generate_to(Cli::command(), dir)?;
+                Ok(ExitCode::SUCCESS)
             }
         }
     }

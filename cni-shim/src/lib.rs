@@ -26,6 +26,7 @@ mod delegate;
 mod doctor;
 mod environment;
 mod error;
+pub mod fuzz;
 mod install;
 mod outcome;
 mod verb;

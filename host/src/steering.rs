@@ -34,7 +34,7 @@
 //!   last one left, by compare-and-exchange; whoever loses decides again on what it finds, or is content if that is a
 //!   later ticket of the same queue, which stands for its own. So all frames of the flow that have not departed are in
 //!   the queue the entry names, with its ticket or an earlier one. The additions and exchanges are full barriers.
-//!   Whoever loses 64 times, to as many others at the same moment, goes on without.
+//!   Whoever loses four times as often as there are CPUs (at least 8 times, at most 64) goes on without.
 //! * *Turns* of tickets: there are 2^48, which last for years.
 //!
 //! **What is lost** behind the choice, mostly because the queue was full, has drawn a ticket and is never read. So

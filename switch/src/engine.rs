@@ -239,14 +239,21 @@ impl Engine {
                 let name = attach.name.clone();
                 let attached = self.attach(attach, netns).map(Reply::Attached);
                 let made = attached.is_ok();
-                let unheard = reply.send(Answer { reply: attached, places: Vec::new() }).is_err();
+                let unheard = reply.send(attached.into()).is_err();
                 if made && unheard {
                     self.forsake(name);
                 }
             }
+            Call::Request(Request::Detach(detach), _, reply) => {
+                let (detached, leaving) = self.detach(detach).map_or_else(
+                    |refusal| (Err(refusal), None),
+                    |(detached, port)| (Ok(Reply::Detached(detached)), port),
+                );
+                drop(reply.send(Answer { leaving, ..detached.into() }));
+            }
             Call::Request(request, _, reply) => {
                 let places = if request == Request::Ports { scrape::places(self) } else { Vec::new() };
-                drop(reply.send(Answer { reply: self.call(request), places }));
+                drop(reply.send(Answer { places, ..self.call(request).into() }));
             }
             Call::Metrics(reply) => drop(reply.send(Box::new(scrape::metrics(self)))),
             Call::Health(reply) => {
@@ -260,7 +267,7 @@ impl Engine {
     fn call(&mut self, request: Request) -> Result<Reply, Refusal> {
         match request {
             Request::Attach(attach) => self.attach(attach, None).map(Reply::Attached),
-            Request::Detach(detach) => self.change(Change::Detach(detach)),
+            Request::Detach(detach) => self.detach(detach).map(|(detached, _)| Reply::Detached(detached)),
             Request::AddRoute(route) => self.change(Change::AddRoute(route)),
             Request::DeleteRoute(delete) => self.change(Change::DeleteRoute(delete)),
             Request::ChangeNeighbors(change) => self.change_neighbors(change),

@@ -15,6 +15,7 @@ mod memory;
 mod tap;
 mod uplink;
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::iter;
 use std::net::IpAddr;
@@ -344,6 +345,12 @@ impl Port {
     pub fn addresses(&self) -> Vec<IpAddr> {
         let v4 = self.sources_v4.iter().map(|&address| IpAddr::V4(address.into()));
         v4.chain(self.sources_v6.iter().map(|&address| IpAddr::V6(address.into()))).collect()
+    }
+}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "port {} ({})", self.number, self.name)
     }
 }
 

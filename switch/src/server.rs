@@ -43,10 +43,12 @@ use nix::unistd::geteuid;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
+use tokio::task;
 use tokio::time::timeout;
 
 use crate::kernel_drops::Place;
 use crate::metrics::Metrics;
+use crate::port::Port;
 
 use self::beside::{Beside, Door, Line};
 use self::monitoring::SharedDrops;
@@ -71,6 +73,15 @@ pub struct Answer {
     /// Where the interfaces of [`Reply::Ports`] are, in that order and as far as they have one: the kernel is still to
     /// be asked for its drops there.
     pub places: Vec<Option<Place>>,
+    /// The last handle of a port that left. To close its interface has the kernel wait for tens of milliseconds, which the
+    /// engine need not; the client hears of it when the interface is gone.
+    pub leaving: Option<Arc<Port>>,
+}
+
+impl From<Result<Reply, Refusal>> for Answer {
+    fn from(reply: Result<Reply, Refusal>) -> Answer {
+        Answer { reply, places: Vec::new(), leaving: None }
+    }
 }
 
 /// Whether the switch works.
@@ -174,9 +185,10 @@ pub fn serve(
     let Listeners { control, metrics } = listeners;
     let address = control.local_addr().map_err(start)?;
     let socket = address.as_pathname().map(Path::to_owned).unwrap_or_default();
-    // What may block, the kernel's answers about pods, runs beside this thread, one scrape at a time.
+    // What may block, the kernel's answers about pods and the end of their interfaces, runs beside this thread.
     let mut builder = runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().max_blocking_threads(1).thread_name("metrics").build().map_err(start)?;
+    let runtime =
+        builder.enable_all().max_blocking_threads(BESIDE_MAX).thread_name("beside-http").build().map_err(start)?;
     let (control, metrics) = {
         let _context = runtime.enter();
         control.set_nonblocking(true).map_err(start)?;
@@ -357,8 +369,13 @@ async fn answer(
     let request = body.and_then(|body| wire::decode(method.as_str(), target, &body));
     respond(match request {
         Ok(request) => match visit.engine.ask(|reply| Call::Request(request, beside, reply), REPLY_TIMEOUT).await {
-            Ok(Answer { reply: Ok(Reply::Ports(ports)), places }) => {
+            Ok(Answer { reply: Ok(Reply::Ports(ports)), places, .. }) => {
                 monitoring::complete(ports, places, visit.drops).await
+            }
+            Ok(Answer { reply, leaving: Some(port), .. }) => {
+                // A panic there has been reported by its own thread.
+                let _ = task::spawn_blocking(move || drop(port)).await;
+                reply
             }
             Ok(Answer { reply, .. }) => reply,
             Err(unanswered) => Err(unanswered.into()),
@@ -408,6 +425,8 @@ const SCRAPE_TIMEOUT: Duration = Duration::from_secs(10);
 const REPLY_TIMEOUT: Duration = Duration::from_secs(25);
 /// How long an ending server waits for replies to be delivered.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Interfaces that may end at the same time: most of what each takes is waiting.
+const BESIDE_MAX: usize = 16;
 const JSON: &str = "application/json";
 
 #[cfg(test)]

@@ -127,6 +127,10 @@ impl Pod {
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
+
+    pub(crate) fn name(&self) -> &str {
+        self.0.name()
+    }
 }
 
 /// Runs a program inside a namespace, bounded in time.
@@ -153,7 +157,7 @@ fn namespace(prefix: &str) -> TemporaryNamespace {
 }
 
 /// The switch's program, which lies beside the plugin's.
-fn podswitch() -> PathBuf {
+pub(crate) fn podswitch() -> PathBuf {
     let path = Path::new(PLUGIN).with_file_name("podswitch");
     assert!(path.is_file(), "{} is missing: `cargo build -p podswitch` makes it", path.display());
     path

@@ -12,6 +12,8 @@
 
 use std::os::fd::BorrowedFd;
 
+use nix::unistd::{SysconfVar, sysconf};
+
 use super::assembler::Operation::{Add, And, Multiply, Remainder, Set, ShiftLeft, ShiftRight, Xor};
 use super::assembler::Register::{Frame, R0, R1, R2, R3, R4, R5, R6, R7, R8, R9};
 use super::assembler::Test::{AnyBit, AtLeast, Below, Equal, NotEqual};
@@ -63,7 +65,7 @@ pub(super) fn program(map: BorrowedFd<'_>, layout: &Layout, steered: Steered) ->
 fn move_or_stay(code: &mut Assembler, layout: &Layout) {
     let [again, stay, exchange, taken] = code.labels();
     let entry = (R7, layout.entries());
-    code.compute(R5, Set, ATTEMPTS);
+    code.compute(R5, Set, attempts());
     code.load(Eight, R0, entry);
 
     // R0: the entry as it is. R3: the line of its queue, then of the one to take.
@@ -246,6 +248,13 @@ fn mix(code: &mut Assembler, word: Register) {
     code.compute(R7, Multiply, MULTIPLIER);
 }
 
+/// How often an entry may be found changed by others who steer at the same moment, each of whom changes it once: several
+/// times as many as can be. The kernel walks through each attempt when it verifies the program, 64 take it ten milliseconds.
+fn attempts() -> i32 {
+    let cpus = sysconf(SysconfVar::_NPROCESSORS_CONF).ok().flatten().and_then(|cpus| i32::try_from(cpus).ok());
+    cpus.map_or(ATTEMPTS_MAX, |cpus| cpus.saturating_mul(4).clamp(ATTEMPTS_MIN, ATTEMPTS_MAX))
+}
+
 /// A number of two bytes as it lies in a header, read by this machine.
 fn network_order(number: u16) -> i32 {
     i32::from(number.to_be())
@@ -257,8 +266,8 @@ const CPU_SHIFT: i32 = 1;
 const LINE_SHIFT: i32 = LINE_BYTES.ilog2() as i32;
 /// Of an entry, below the ticket.
 const QUEUE_BITS: i32 = 16;
-/// How often an entry may be found changed by others who steer at the same moment, each of whom changes it once.
-const ATTEMPTS: i32 = 64;
+const ATTEMPTS_MIN: i32 = 8;
+const ATTEMPTS_MAX: i32 = 64;
 /// `len` and `protocol` in Linux `struct __sk_buff`.
 const FRAME_LEN: i16 = 0;
 const FRAME_PROTOCOL: i16 = 16;

@@ -6,6 +6,7 @@
 
 use std::mem;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use control::{
@@ -60,22 +61,26 @@ impl Engine {
     pub(super) fn forsake(&mut self, name: Name) {
         tracing::warn!(endpoint = %name, "detached: who asked for it has gone");
         // It was attached a moment ago, and nothing can hold it yet.
-        let _ = self.change(Change::Detach(Detach { name, origin: Origin::Cli, force: true }));
+        let _ = self.detach(Detach { name, origin: Origin::Cli, force: true });
     }
 
-    /// Any other change: its effect is in the tables alone, or takes something away.
+    /// Takes an endpoint off; its interface goes when the last handle of its port is dropped.
+    pub(super) fn detach(&mut self, detach: Detach) -> Result<(Detached, Option<Arc<Port>>), Refusal> {
+        let effect = self.state.apply(Change::Detach(detach))?;
+        let Effect::Detached(endpoint, routes) = &effect else { unreachable!("a detach has no other effect") };
+        let routes: Vec<Prefix> = routes.iter().map(|route| route.prefix).collect();
+        self.memory.remember(endpoint);
+        let port = self.unplug(endpoint, &routes);
+        if let Err(refusal) = self.keep(&effect) {
+            tracing::warn!(endpoint = %endpoint.name, "detached, but not written down yet: {refusal}");
+            self.store.distrust();
+        }
+        Ok((Detached { routes }, port))
+    }
+
+    /// A change of routes: its effect is in the tables alone.
     pub(super) fn change(&mut self, change: Change) -> Result<Reply, Refusal> {
         let effect = self.state.apply(change)?;
-        if let Effect::Detached(endpoint, routes) = &effect {
-            let prefixes: Vec<Prefix> = routes.iter().map(|route| route.prefix).collect();
-            self.memory.remember(endpoint);
-            self.unplug(endpoint, &prefixes);
-            if let Err(refusal) = self.keep(&effect) {
-                tracing::warn!(endpoint = %endpoint.name, "detached, but not written down yet: {refusal}");
-                self.store.distrust();
-            }
-            return Ok(Reply::Detached(Detached { routes: prefixes }));
-        }
         let done = self.keep(&effect).and_then(|()| self.route(&effect));
         if done.is_err() {
             self.revert(effect);
@@ -129,7 +134,7 @@ impl Engine {
         self.tables.add_ports(vec![port])?;
         // Last, since up to here the interface goes by itself, whatever happens.
         if let Err(refusal) = self.set_persistent(endpoint.port, true) {
-            self.unplug(endpoint, &[]);
+            drop(self.unplug(endpoint, &[]));
             return Err(refusal);
         }
         self.fresh.add(endpoint.port, Instant::now());
@@ -137,22 +142,22 @@ impl Engine {
         Ok(Attached { port, interface, mac, addresses, gateways: endpoint.gateways(), mtu, abilities })
     }
 
-    /// Takes an endpoint's port out of force and removes its interface.
-    pub(super) fn unplug(&mut self, endpoint: &Endpoint, routes: &[Prefix]) {
+    /// Takes an endpoint's port out of force, and gives the last handle: its interface goes with that.
+    pub(super) fn unplug(&mut self, endpoint: &Endpoint, routes: &[Prefix]) -> Option<Arc<Port>> {
         self.end_trace_of(endpoint.port);
         let own = endpoint.addresses.iter().map(|address| Prefix::host(address.get()));
         let gone: Vec<Prefix> = own.chain(routes.iter().copied()).collect();
-        let removed = self.tables.remove_port(endpoint.port, &gone);
+        let port = self.tables.remove_port(endpoint.port, &gone);
         // What the slow path still holds speaks of the port by its number, which the next endpoint may get.
         self.serve_slow_path();
         self.tables.flush_answers();
-        if let Some(port) = removed {
-            self.departed += &port.counters.read();
-            if let Link::Tap(tap) = &port.link {
-                // A device whose namespace is gone is gone already.
-                let _ = tap.set_persistent(false);
-            }
+        let port = port?;
+        self.departed += &port.counters.read();
+        if let Link::Tap(tap) = &port.link {
+            // A device whose namespace is gone is gone already.
+            let _ = tap.set_persistent(false);
         }
+        Some(port)
     }
 
     /// Removes all that was ever made but the state folder, which goes when the switch has ended.
@@ -160,7 +165,7 @@ impl Engine {
         let mut removed = Vec::new();
         let endpoints: Vec<Endpoint> = self.state.endpoints().cloned().collect();
         for endpoint in endpoints {
-            self.unplug(&endpoint, &[]);
+            drop(self.unplug(&endpoint, &[]));
             removed.push(format!("{} of {}", endpoint.interface, endpoint.netns));
         }
         self.set_persistent(0, false)?;

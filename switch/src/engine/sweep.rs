@@ -10,7 +10,7 @@ use control::{Detach, Origin};
 use host::{Identity, Namespace};
 
 use crate::port::{Link, Port};
-use crate::state::{Change, Endpoint};
+use crate::state::Endpoint;
 
 use super::Engine;
 use super::endpoints::netns_id;
@@ -29,7 +29,7 @@ impl Engine {
         for name in gone {
             tracing::info!(endpoint = %name, "detached: its namespace is gone");
             let detach = Detach { name, origin: Origin::Cli, force: true };
-            let detached = self.change(Change::Detach(detach));
+            let detached = self.detach(detach);
             self.swept += u64::from(detached.is_ok());
         }
     }

@@ -44,15 +44,10 @@ fn engine(calls: Receiver<Call>, count: usize) -> thread::JoinHandle<Vec<Request
             Request::DeleteRoute(_) => Err(Refusal::new(Code::NotFound, "there is no route").hint("look first")),
             _ => Ok(Reply::Done(Done {})),
         };
-        reply.send(answer(said)).unwrap();
+        reply.send(said.into()).unwrap();
         request
     };
     thread::spawn(move || calls.iter().take(count).map(serve).collect())
-}
-
-/// An answer that shows no ports.
-fn answer(reply: Result<Reply, Refusal>) -> Answer {
-    Answer { reply, places: Vec::new() }
 }
 
 fn client_request(call: Call) -> (Request, oneshot::Sender<Answer>) {
@@ -239,9 +234,9 @@ fn a_client_that_waits_for_the_engine_keeps_its_place() {
     let socket = rig.socket.clone();
     let other = thread::spawn(move || Client::new(socket).timeout(CONNECTION_TIMEOUT / 2).stop());
     // It came after the crowd, so somebody has made room by now.
-    client_request(calls.recv().unwrap()).1.send(answer(Ok(Reply::Done(Done {})))).unwrap();
+    client_request(calls.recv().unwrap()).1.send(Ok(Reply::Done(Done {})).into()).unwrap();
     other.join().unwrap().unwrap();
-    client_request(call).1.send(answer(Ok(Reply::Done(Done {})))).unwrap();
+    client_request(call).1.send(Ok(Reply::Done(Done {})).into()).unwrap();
     waiting.join().unwrap().unwrap();
     drop(crowd);
 }
@@ -267,7 +262,7 @@ fn a_reply_outlives_the_order_to_stop() {
     let socket = rig.socket.clone();
     let client = thread::spawn(move || Client::new(socket).stop());
     let call = calls.recv().unwrap();
-    client_request(call).1.send(answer(Ok(Reply::Done(Done {})))).unwrap();
+    client_request(call).1.send(Ok(Reply::Done(Done {})).into()).unwrap();
     let socket = rig.socket.clone();
     rig.server.stop();
     client.join().unwrap().unwrap();

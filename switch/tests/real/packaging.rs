@@ -1,10 +1,10 @@
-//! What is shipped beside the binary: the folder `share`, the unit, and what `make install` puts where.
+//! What is shipped beside the binaries: the example of a configuration, the unit, and what `make install` puts where. Manual
+//! pages and completions are looked at by `cni-shim/tests/share.rs`, which has both binaries.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use host::TemporaryNamespace;
@@ -14,25 +14,6 @@ use podswitch::config::{Config, Node, Settings};
 
 use crate::rig::{PATIENCE, Pod, namespace, until};
 use crate::stage::Stage;
-
-#[test]
-fn manual_pages_and_completions_are_those_of_the_binary() {
-    let folder = tempfile::tempdir().unwrap();
-    let script = repository().join("scripts/share");
-    let made = Command::new(script).arg(env!("CARGO_BIN_EXE_podswitch")).arg(folder.path()).status().unwrap();
-    assert!(made.success());
-    for part in ["man", "completions"] {
-        let (made, kept) = (files(&folder.path().join(part)), files(&repository().join("share").join(part)));
-        let names = |files: &BTreeMap<PathBuf, Vec<u8>>| files.keys().cloned().collect::<Vec<_>>();
-        assert_eq!(
-            names(&made),
-            names(&kept),
-            "left: of the binary; right: share/{part}; `make share` writes it again"
-        );
-        let old: Vec<_> = made.iter().filter(|(name, text)| kept[*name] != **text).map(|(name, _)| name).collect();
-        assert!(old.is_empty(), "out of date below share/{part}: {old:?}; `make share` writes it again");
-    }
-}
 
 #[test]
 fn the_example_of_a_configuration_is_legal_and_has_every_key() {
@@ -65,9 +46,12 @@ fn an_installation_is_whole_and_goes_again() {
     let installed = stage.must(find);
     for file in [
         "/usr/sbin/podswitch",
+        "/usr/sbin/podswitch-cni",
         "/usr/share/man/man1/podswitch.1",
         "/usr/share/man/man1/podswitch-attach.1",
+        "/usr/share/man/man1/podswitch-cni.1",
         "/usr/share/bash-completion/completions/podswitch",
+        "/usr/share/bash-completion/completions/podswitch-cni",
         "/usr/share/zsh/site-functions/_podswitch",
         "/usr/share/fish/vendor_completions.d/podswitch.fish",
         "/usr/share/podswitch/podswitch.toml",
@@ -148,20 +132,6 @@ fn hear(manager: &UnixDatagram) -> String {
     let mut said = [0; 4096];
     let length = manager.recv(&mut said).expect("a word from the switch");
     String::from_utf8(said[..length].to_vec()).unwrap()
-}
-
-/// Files of a folder by their path within, with their content.
-fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    let mut unread = vec![folder.to_owned()];
-    while let Some(path) = unread.pop() {
-        if path.is_dir() {
-            unread.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
-        } else {
-            found.insert(path.strip_prefix(folder).unwrap().to_owned(), fs::read(path).unwrap());
-        }
-    }
-    found
 }
 
 fn repository() -> &'static Path {
