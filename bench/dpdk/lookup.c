@@ -29,7 +29,7 @@
 #include <rte_lpm6.h>
 #include <rte_memory.h>
 
-enum { BURST = 32, HALVES_OF_DEFAULT = 2, TBL8_V4 = 1 << 15, TBL8_V6 = 1 << 18, KEYS_MAX = 4 };
+enum { BURST = 32, HALVES_OF_DEFAULT = 2, TBL8_V4 = 1 << 15, TBL8_V6 = 1 << 19, KEYS_MAX = 4 };
 
 struct record {
 	uint8_t address[16];
