@@ -108,6 +108,6 @@ mod tests {
     #[test]
     fn nodes_stand_on_lines_of_their_own() {
         let nodes = Mapping::<Node>::new(3, Use::Sparse);
-        assert!(nodes.iter().all(|node| ptr::from_ref(node).addr() % 128 == 0));
+        assert!(nodes.iter().all(|node| ptr::from_ref(node).addr() % 64 == 0));
     }
 }

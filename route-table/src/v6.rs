@@ -103,13 +103,19 @@ impl Node {
     }
 }
 
-/// 32 bits of an address.
+/// The 32 bits of an address that nodes of a layer divide by.
 #[inline]
 fn word(address: u128, layer: usize) -> u32 {
-    (address >> (96 - 32 * layer)) as u32
+    (address >> (96 - begin(layer))) as u32
+}
+
+/// Where the 32 bits of a layer begin. The last overlaps the one before, whose bits are all the same within its trees.
+#[inline]
+fn begin(layer: usize) -> usize {
+    (ROOT_BITS + 32 * layer).min(96)
 }
 
 /// Boundaries a node can hold.
 const KEYS: usize = 15;
 /// Bits of the address that the root resolves: few enough to be near, and more than registries' blocks have.
-const ROOT_BITS: usize = 20;
+const ROOT_BITS: usize = 24;

@@ -8,12 +8,13 @@
 
 use std::arch::asm;
 use std::arch::x86_64::{
-    __m512i, __mmask16, _mm256_storeu_si256, _mm512_and_si512, _mm512_cmpeq_epi32_mask, _mm512_cvtepi32_epi16,
-    _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_or_si512, _mm512_set1_epi32, _mm512_setzero_si512,
-    _mm512_slli_epi32, _mm512_srli_epi32, _mm512_srlv_epi32, _mm512_test_epi32_mask,
+    __m512i, __mmask16, _mm256_storeu_si256, _mm512_and_si512, _mm512_cmplt_epi32_mask, _mm512_cvtepi32_epi16,
+    _mm512_loadu_si512, _mm512_mask_mov_epi32, _mm512_mask_srli_epi32, _mm512_or_si512, _mm512_rorv_epi32,
+    _mm512_set1_epi32, _mm512_setzero_si512, _mm512_slli_epi32, _mm512_srli_epi32, _mm512_sub_epi32,
+    _mm512_test_epi32_mask, _mm512_testn_epi32_mask,
 };
 
-use super::{GROUPED, Table};
+use super::{COARSE, FINE_FROM, GROUPED, Table};
 use crate::NextHop;
 use crate::cell::Hop;
 
@@ -43,29 +44,36 @@ unsafe fn lookup_sixteens(table: &Table, to: &[[u32; 16]], hops: &mut [[NextHop;
         let mut entries = unsafe { cells(&table.blocks, _mm512_srli_epi32::<8>(to), ALL) };
         let grouped = _mm512_test_epi32_mask(entries, grouped_bit);
         if grouped != 0 {
-            let group = _mm512_and_si512(entries, _mm512_set1_epi32(i32::from(!GROUPED)));
-            let within = _mm512_and_si512(to, _mm512_set1_epi32(0xff));
-            let at = _mm512_or_si512(_mm512_slli_epi32::<8>(group), within);
-            // SAFETY: 15 bits index a group and 8 a cell of it.
-            let refined = unsafe { cells(&table.groups, at, grouped) };
+            // SAFETY: 15 bits name a group.
+            let refined = unsafe { cells(&table.groups, cell(entries, to), grouped) };
             entries = _mm512_mask_mov_epi32(entries, grouped, refined);
         }
-        let empty = _mm512_cmpeq_epi32_mask(entries, _mm512_setzero_si512());
+        let empty = _mm512_testn_epi32_mask(entries, _mm512_set1_epi32(0xffff));
         let answers = _mm512_cvtepi32_epi16(_mm512_mask_mov_epi32(entries, empty, default_route));
         // SAFETY: sixteen next hops, each of which is a number of 16 bits, are as long as the vector.
         unsafe { _mm256_storeu_si256(hops.as_mut_ptr().cast(), answers) };
     }
 }
 
-/// The cells at sixteen indexes, of those that `wanted` names.
+/// As [`super::cell`].
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn cell(entries: __m512i, to: __m512i) -> __m512i {
+    let number = |number: usize| _mm512_set1_epi32(number as i32);
+    let group = _mm512_and_si512(_mm512_slli_epi32::<8>(entries), number(usize::from(!GROUPED) << 8));
+    let cell = _mm512_or_si512(group, _mm512_and_si512(to, number(0xff)));
+    let coarse = _mm512_cmplt_epi32_mask(cell, number(usize::from(COARSE) << 8));
+    _mm512_mask_srli_epi32::<4>(_mm512_sub_epi32(cell, number(FINE_FROM)), coarse, cell)
+}
+
+/// The cells at sixteen indexes, of those that `wanted` names; above the 16 bits of a cell stands something else.
 ///
 /// # Safety
 /// The indexes named lie below the length of `all`, which is even, and the processor has AVX-512F.
 #[inline]
 #[target_feature(enable = "avx512f")]
 unsafe fn cells(all: &[Hop], at: __m512i, wanted: __mmask16) -> __m512i {
-    let one = _mm512_set1_epi32(1);
-    let (pair, odd) = (_mm512_srli_epi32::<1>(at), _mm512_slli_epi32::<4>(_mm512_and_si512(at, one)));
+    let pair = _mm512_srli_epi32::<1>(at);
     let mut words = _mm512_setzero_si512();
     // SAFETY: each word named is a pair of cells at an even index of `all`, which begins on a page.
     unsafe {
@@ -78,7 +86,8 @@ unsafe fn cells(all: &[Hop], at: __m512i, wanted: __mmask16) -> __m512i {
             options(nostack, readonly, preserves_flags),
         );
     }
-    _mm512_and_si512(_mm512_srlv_epi32(words, odd), _mm512_set1_epi32(0xffff))
+    // Of a rotation five bits count: by 16 for the upper cell.
+    _mm512_rorv_epi32(words, _mm512_slli_epi32::<4>(at))
 }
 
 const ALL: __mmask16 = u16::MAX;

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use super::{KEYS, Node, ROOT_BITS, Table, word};
+use super::{KEYS, Node, ROOT_BITS, Table, begin, word};
 use crate::NextHop;
 use crate::cell::{Cell, Entry};
 use crate::pool::Pool;
@@ -248,7 +248,7 @@ struct Span {
 impl Span {
     fn of(first: u128, length: u8) -> Self {
         let last = first | u128::MAX.checked_shr(length.into()).unwrap_or(0);
-        Span { first, last, length, layer: usize::from(length.saturating_sub(1) / 32) }
+        Span { first, last, length, layer: (0..).find(|&layer| usize::from(length) <= begin(layer) + 32).expect("the last layer ends at 128") }
     }
 
     /// The keys before and at the end of the prefix, or of the one value on the way to it, in a layer; `None` where the tree of that
@@ -256,8 +256,8 @@ impl Span {
     fn keys(&self, layer: usize) -> [Option<u32>; 2] {
         let last = if layer == self.layer { self.last } else { self.first };
         let (first, last) = (word(self.first, layer), word(last, layer));
-        // The tree of the first layer begins and ends with the cell of the root.
-        let within = if layer == 0 { u32::MAX >> ROOT_BITS } else { u32::MAX };
+        let above = layer.checked_sub(1).map_or(ROOT_BITS, |above| begin(above) + 32);
+        let within = u32::MAX >> (above - begin(layer));
         [(first & within != 0).then(|| first - 1), (last & within != within).then_some(last)]
     }
 
@@ -303,8 +303,8 @@ impl Content {
         if left != right || left.as_node().is_some() {
             return false;
         }
-        let above = address.checked_shr(128 - 32 * layer as u32).unwrap_or(0);
-        let boundary = (above << 32 | u128::from(self.keys[at]) + 1) << (96 - 32 * layer);
+        let above = address >> (128 - begin(layer));
+        let boundary = (above << 32 | u128::from(self.keys[at]) + 1) << (96 - begin(layer));
         // Two routes of one length and one next hop may lie side by side: a route has all its first bits in common.
         left == Entry::EMPTY || (boundary ^ (boundary - 1)) >> (128 - u32::from(left.length())) == 0
     }
