@@ -7,7 +7,10 @@
 //! | `rte_lpm`, `rte_fib`, `rte_lpm6`, `rte_fib6` | DPDK's, in bulk, with AVX-512 where the processor has it |
 //!
 //! [`tables`] says what the tables hold and how addresses are drawn; the case is how. Every contestant's answer to every address
-//! is checked before anything is measured.
+//! is checked before anything is measured. [`updates`] measures what changes cost on the tables of a cluster.
+//!
+//! Loading is measured once, before anything else: by one insertion after the other, shorter prefixes first. What it takes of
+//! memory is by how much this process has grown, routes included; DPDK's tables take theirs from a heap made before.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -30,15 +33,19 @@ use crate::report::{Better, Comparison, Report};
 
 mod contestants;
 mod tables;
+mod updates;
 
 use contestants::{Lookup, Ours, PoptrieCrate, PrefixTrie, TreeBitmap};
 use tables::{Draw, Table};
+use updates::Updates;
 
 /// What to measure, and how often.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Which tables; all without a name.
     pub tables: Vec<TableName>,
+    /// Whom to compare with; all where nobody is named.
+    pub peers: Vec<Peer>,
     /// How often everything is measured.
     pub rounds: usize,
     /// About how long each figure is counted.
@@ -59,20 +66,38 @@ pub enum TableName {
     V6Full,
 }
 
+/// Another table of routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Peer {
+    /// The crate of that name.
+    #[value(name = "prefix-trie")]
+    PrefixTrie,
+    /// The crate of that name; loading a million routes takes it many minutes.
+    Poptrie,
+    /// The crate `ip_network_table`.
+    Treebitmap,
+    /// DPDK's, `rte_lpm6` for IPv6; loading a million routes takes it a minute.
+    RteLpm,
+    /// DPDK's, `rte_fib6` for IPv6.
+    RteFib,
+}
+
 /// Runs the plan; `progress` advances once per figure.
 pub fn run(plan: &Plan, machine: Machine, progress: &ProgressBar) -> Result<Report> {
     let dpdk = dpdk::Program::build("lookup", include_str!("../dpdk/lookup.c"))?;
-    let cpu = *machine::available_cpus()?.last().expect("this runs on some CPU");
-    let names = if plan.tables.is_empty() { TableName::value_variants() } else { &plan.tables[..] };
-    let per_table = (if dpdk.is_some() { 6 } else { 4 }) * Draw::ALL.len();
-    progress.set_length((names.len() * per_table * plan.rounds) as u64);
+    let cpus = machine::available_cpus()?;
+    let tables: Vec<TableName> =
+        if plan.tables.is_empty() { TableName::value_variants() } else { &plan.tables }.to_vec();
+    let peers: Vec<Peer> = if plan.peers.is_empty() { Peer::value_variants() } else { &plan.peers }.to_vec();
+    let peers: Vec<Peer> = peers.into_iter().filter(|peer| dpdk.is_some() || !peer.is_dpdk()).collect();
+    let bench = Bench { plan, peers, dpdk: dpdk.as_ref(), cpus, progress };
+    progress.set_length(tables.iter().map(|&table| bench.figures(table) as u64).sum());
     let mut results = Vec::new();
-    for name in names {
-        let table = name.table();
-        let measured = thread::scope(|scope| {
-            let on_cpu = || machine::pin(Some(cpu)).and_then(|()| compare(&table, plan, dpdk.as_ref(), cpu, progress));
-            scope.spawn(on_cpu).join().expect("every answer is right")
-        })?;
+    for name in tables {
+        // Threads, because they are bound to CPUs.
+        let measured =
+            thread::scope(|scope| scope.spawn(|| bench.compare(name)).join().expect("every answer is right"))?;
         results.extend(measured);
     }
     let mut report = Report::new("lookup", machine, plan.rounds, results);
@@ -90,69 +115,127 @@ impl TableName {
             TableName::V6Full => Table::v6_full(200_000),
         }
     }
+
+    fn is_of_a_cluster(self) -> bool {
+        matches!(self, TableName::V4Pod | TableName::V6Pod)
+    }
 }
 
-/// One table, everybody in turn.
-fn compare(
-    table: &Table,
-    plan: &Plan,
-    dpdk: Option<&dpdk::Program>,
-    cpu: usize,
-    progress: &ProgressBar,
-) -> Result<Vec<Comparison>> {
-    progress.set_message(format!("loading {}", table.name));
-    let draws: Vec<Keys> = Draw::ALL.iter().map(|&draw| Keys::new(table, draw)).collect();
-    let mut contestants = contestants(table, &draws, dpdk, cpu)?;
-    let mut results = vec![loads(table, &contestants)];
-    for (which, (draw, keys)) in Draw::ALL.iter().zip(&draws).enumerate() {
-        for _ in 0..plan.rounds {
-            for contestant in &mut contestants {
-                interrupt::check()?;
-                progress.set_message(format!("{} {} {}", table.name, draw.name(), contestant.name));
-                let rate = contestant.rate(keys, which, plan.counted)?;
-                contestant.rates[which].push(rate);
-                progress.inc(1);
+impl Peer {
+    fn is_dpdk(self) -> bool {
+        matches!(self, Peer::RteLpm | Peer::RteFib)
+    }
+}
+
+/// What holds for all tables.
+struct Bench<'a> {
+    plan: &'a Plan,
+    peers: Vec<Peer>,
+    dpdk: Option<&'a dpdk::Program>,
+    cpus: Vec<usize>,
+    progress: &'a ProgressBar,
+}
+
+impl Bench<'_> {
+    fn figures(&self, table: TableName) -> usize {
+        let lookups = (1 + self.peers.len()) * Draw::ALL.len();
+        let updates = if table.is_of_a_cluster() && self.cpus.len() > 1 { updates::FIGURES } else { 0 };
+        (lookups + updates) * self.plan.rounds
+    }
+
+    /// The CPU that lookups are measured on.
+    fn cpu(&self) -> usize {
+        *self.cpus.last().expect("this runs on some CPU")
+    }
+
+    /// One table, everybody in turn.
+    fn compare(&self, name: TableName) -> Result<Vec<Comparison>> {
+        let Bench { plan, progress, .. } = *self;
+        machine::pin(Some(self.cpu()))?;
+        progress.set_message("drawing addresses");
+        let table = name.table();
+        let draws: Vec<Keys> = Draw::ALL.iter().map(|&draw| Keys::new(&table, draw)).collect();
+        let mut contestants = self.contestants(&table, &draws)?;
+        let mut results = costs(&table, &contestants);
+        for (which, (draw, keys)) in Draw::ALL.iter().zip(&draws).enumerate() {
+            for _ in 0..plan.rounds {
+                for contestant in &mut contestants {
+                    interrupt::check()?;
+                    progress.set_message(format!("{} {} {}", table.name, draw.name(), contestant.name));
+                    let rate = contestant.rate(keys, which, plan.counted)?;
+                    contestant.rates[which].push(rate);
+                    progress.inc(1);
+                }
             }
+            let metric = (format!("{}_mlps", table.name), Better::Higher);
+            results.extend(comparison(metric, draw.name(), &contestants, |contestant| &contestant.rates[which]));
         }
-        let (ours, peers) = contestants.split_first().expect("we are there");
-        let peers: Vec<(&str, &[f64])> = peers.iter().map(|peer| (peer.name, &peer.rates[which][..])).collect();
-        let metric = format!("{}_mlps", table.name);
-        results.push(Comparison::new((&metric, Better::Higher), draw.name().to_owned(), &ours.rates[which], &peers));
+        if name.is_of_a_cluster() && self.cpus.len() > 1 {
+            drop(contestants);
+            progress.set_message(format!("{} updates", table.name));
+            let mut updates = Updates::new(&table, &draws[0], [self.cpus[0], self.cpu()]);
+            results.extend(updates.compare(plan.rounds, plan.counted, || {
+                progress.inc(1);
+                interrupt::check()
+            })?);
+        }
+        Ok(results)
     }
-    Ok(results.into_iter().flatten().collect())
+
+    /// Everybody with the table loaded, we first.
+    fn contestants(&self, table: &Table, draws: &[Keys]) -> Result<Vec<Contestant>> {
+        let routes = &table.routes[..];
+        let files = [records(routes.iter().copied())].into_iter().chain(draws.iter().map(Keys::records));
+        let files: Vec<NamedTempFile> = files.collect::<Result<_>>()?;
+        let loading = |name: &str| self.progress.set_message(format!("{} into {name}", table.name));
+        loading("ours");
+        let mut all = vec![Contestant::of_crate("ours", draws, || Box::new(Ours::load(routes)))?];
+        for &peer in &self.peers {
+            interrupt::check()?;
+            let (name, kind) = match (peer, table.is_v6) {
+                (Peer::PrefixTrie, _) => ("prefix-trie", ""),
+                (Peer::Poptrie, _) => ("poptrie", ""),
+                (Peer::Treebitmap, _) => ("treebitmap", ""),
+                (Peer::RteLpm, false) => ("rte_lpm", "lpm"),
+                (Peer::RteLpm, true) => ("rte_lpm6", "lpm6"),
+                (Peer::RteFib, false) => ("rte_fib", "fib"),
+                (Peer::RteFib, true) => ("rte_fib6", "fib6"),
+            };
+            loading(name);
+            all.push(match (peer, self.dpdk) {
+                (Peer::PrefixTrie, _) => Contestant::of_crate(name, draws, || Box::new(PrefixTrie::load(routes)))?,
+                (Peer::Poptrie, _) => Contestant::of_crate(name, draws, || Box::new(PoptrieCrate::load(routes)))?,
+                (Peer::Treebitmap, _) => Contestant::of_crate(name, draws, || Box::new(TreeBitmap::load(routes)))?,
+                (_, Some(program)) => {
+                    Contestant::of_dpdk(program, (name, kind), self.cpu(), &files).map_err(Error::of(name))?
+                }
+                (_, None) => unreachable!("left out where DPDK is not there"),
+            });
+        }
+        Ok(all)
+    }
 }
 
-/// Everybody with the table loaded, we first.
-fn contestants(table: &Table, draws: &[Keys], dpdk: Option<&dpdk::Program>, cpu: usize) -> Result<Vec<Contestant>> {
-    let routes = &table.routes[..];
-    let mut all = vec![
-        Contestant::of_crate("ours", draws, || Box::new(Ours::load(routes))),
-        Contestant::of_crate("prefix-trie", draws, || Box::new(PrefixTrie::load(routes))),
-        Contestant::of_crate("poptrie", draws, || Box::new(PoptrieCrate::load(routes))),
-        Contestant::of_crate("treebitmap", draws, || Box::new(TreeBitmap::load(routes))),
-    ];
-    if let Some(program) = dpdk {
-        let kinds = if table.is_v6 {
-            [("rte_lpm6", "lpm6"), ("rte_fib6", "fib6")]
-        } else {
-            [("rte_lpm", "lpm"), ("rte_fib", "fib")]
-        };
-        let files: Vec<NamedTempFile> = [records(routes.iter().copied())]
-            .into_iter()
-            .chain(draws.iter().map(Keys::records))
-            .collect::<Result<_>>()?;
-        for (name, kind) in kinds {
-            all.push(Contestant::of_dpdk(program, (name, kind), cpu, &files).map_err(Error::of(name))?);
-        }
-    }
-    Ok(all)
+/// What loading took, of time and of memory.
+fn costs(table: &Table, contestants: &[Contestant]) -> Vec<Comparison> {
+    let time = (format!("{}_load_ms", table.name), Better::Lower);
+    let memory = (format!("{}_load_mb", table.name), Better::Lower);
+    let time = comparison(time, "once", contestants, |contestant| &contestant.load_ms);
+    let memory = comparison(memory, "once", contestants, |contestant| &contestant.load_mb);
+    time.into_iter().chain(memory).collect()
 }
 
-fn loads(table: &Table, contestants: &[Contestant]) -> Option<Comparison> {
+/// Ours beside those that have such figures.
+fn comparison(
+    (metric, better): (String, Better),
+    case: &str,
+    contestants: &[Contestant],
+    figures: impl Fn(&Contestant) -> &[f64],
+) -> Option<Comparison> {
     let (ours, peers) = contestants.split_first().expect("we are there");
-    let peers: Vec<(&str, &[f64])> = peers.iter().map(|peer| (peer.name, &peer.load_ms[..])).collect();
-    let metric = format!("{}_load_ms", table.name);
-    Comparison::new((&metric, Better::Lower), "once".to_owned(), &ours.load_ms, &peers)
+    let peers = peers.iter().map(|peer| (peer.name, figures(peer)));
+    let peers: Vec<(&str, &[f64])> = peers.filter(|(_, figures)| !figures.is_empty()).collect();
+    Comparison::new((&metric, better), case.to_owned(), figures(ours), &peers)
 }
 
 /// Who competes, with the table loaded.
@@ -160,6 +243,8 @@ struct Contestant {
     name: &'static str,
     place: Place,
     load_ms: [f64; 1],
+    /// None of what has its memory elsewhere.
+    load_mb: Vec<f64>,
     /// Of each draw, millions of lookups a second.
     rates: Vec<Vec<f64>>,
     /// Bursts that fit into the time of a figure, and where to go on.
@@ -172,12 +257,14 @@ enum Place {
 }
 
 impl Contestant {
-    fn of_crate(name: &'static str, draws: &[Keys], load: impl FnOnce() -> Box<dyn Lookup>) -> Self {
-        let began = Instant::now();
+    fn of_crate(name: &'static str, draws: &[Keys], load: impl FnOnce() -> Box<dyn Lookup>) -> Result<Self> {
+        let resident = || machine::resident_megabytes_of(std::process::id());
+        let (before, began) = (resident()?, Instant::now());
         let lookup = load();
         let load_ms = began.elapsed().as_secs_f64() * 1e3;
+        let load_mb = vec![resident()? - before];
         draws.iter().for_each(|keys| keys.check(&*lookup, name));
-        Self::new(name, Place::Here(lookup), load_ms, draws.len())
+        Ok(Self { load_mb, ..Self::new(name, Place::Here(lookup), load_ms, draws.len()) })
     }
 
     fn of_dpdk(
@@ -195,7 +282,8 @@ impl Contestant {
     }
 
     fn new(name: &'static str, place: Place, load_ms: f64, draws: usize) -> Self {
-        Self { name, place, load_ms: [load_ms], rates: vec![vec![]; draws], bursts: vec![(BURSTS_FIRST, 0); draws] }
+        let (rates, bursts) = (vec![vec![]; draws], vec![(BURSTS_FIRST, 0); draws]);
+        Self { name, place, load_ms: [load_ms], load_mb: vec![], rates, bursts }
     }
 
     /// Millions of lookups a second; the first time after a short run that tells how many bursts it takes.
@@ -212,9 +300,10 @@ impl Contestant {
         match &mut self.place {
             Place::Elsewhere(running) => running.ask(&format!("{which} {bursts}")).map_err(Error::of(self.name)),
             Place::Here(lookup) => {
-                let began = Instant::now();
+                let (mut hops, began) = ([NextHop::NONE; BURST], Instant::now());
                 for _ in 0..*bursts {
-                    black_box(keys.burst(&**lookup, *next));
+                    keys.burst(&**lookup, *next, &mut hops);
+                    black_box(&mut hops);
                     *next = if *next + 1 == keys.bursts() { 0 } else { *next + 1 };
                 }
                 Ok((*bursts * BURST as u64) as f64 / began.elapsed().as_secs_f64() / 1e6)
@@ -240,7 +329,7 @@ impl Keys {
         let to = if table.is_v6 { To::V6(drawn) } else { To::V4(drawn.into_iter().map(|to| to as u32).collect()) };
         let mut keys = Keys { to, expected: Vec::new() };
         let oracle = PrefixTrie::load(&table.routes);
-        keys.expected = (0..keys.bursts()).flat_map(|burst| keys.burst(&oracle, burst).map(|hop| hop.0)).collect();
+        keys.expected = (0..keys.bursts()).flat_map(|burst| keys.answers(&oracle, burst)).collect();
         keys
     }
 
@@ -252,19 +341,22 @@ impl Keys {
     }
 
     #[inline(always)]
-    fn burst(&self, lookup: &dyn Lookup, burst: usize) -> [NextHop; BURST] {
-        let mut hops = [NextHop::NONE; BURST];
+    fn burst(&self, lookup: &dyn Lookup, burst: usize, hops: &mut [NextHop; BURST]) {
         match &self.to {
-            To::V4(to) => lookup.v4(&to[range(burst)], &mut hops),
-            To::V6(to) => lookup.v6(&to[range(burst)], &mut hops),
+            To::V4(to) => lookup.v4(&to[range(burst)], hops),
+            To::V6(to) => lookup.v6(&to[range(burst)], hops),
         }
-        hops
+    }
+
+    fn answers(&self, lookup: &dyn Lookup, burst: usize) -> [u16; BURST] {
+        let mut hops = [NextHop::NONE; BURST];
+        self.burst(lookup, burst, &mut hops);
+        hops.map(|hop| hop.0)
     }
 
     fn check(&self, lookup: &dyn Lookup, name: &str) {
         for burst in 0..self.bursts() {
-            let hops = self.burst(lookup, burst).map(|hop| hop.0);
-            assert_eq!(hops, self.expected[range(burst)], "answers of {name}");
+            assert_eq!(self.answers(lookup, burst), self.expected[range(burst)], "answers of {name}");
         }
     }
 
@@ -313,11 +405,31 @@ mod tests {
     #[test]
     fn every_contestant_gives_the_right_answers_on_every_kind_of_table() {
         let dpdk = dpdk::Program::build("lookup", include_str!("../dpdk/lookup.c")).unwrap();
-        let cpu = machine::available_cpus().unwrap()[0];
+        let peers = Peer::value_variants().iter().filter(|peer| dpdk.is_some() || !peer.is_dpdk()).copied().collect();
+        let plan = Plan { tables: vec![], peers: vec![], rounds: 1, counted: Duration::from_millis(1) };
+        let (cpus, progress) = (machine::available_cpus().unwrap(), &ProgressBar::hidden());
+        let bench = Bench { plan: &plan, peers, dpdk: dpdk.as_ref(), cpus, progress };
         for table in [Table::v4_pod(), Table::v4_full(3_000), Table::v6_pod(), Table::v6_full(3_000)] {
             let draws: Vec<Keys> = Draw::ALL.iter().map(|&draw| Keys::new(&table, draw)).collect();
-            let all = contestants(&table, &draws, dpdk.as_ref(), cpu).unwrap();
+            let all = bench.contestants(&table, &draws).unwrap();
             assert_eq!(all.len(), if dpdk.is_some() { 6 } else { 4 });
         }
+    }
+
+    #[test]
+    fn a_report_has_lookups_costs_and_updates() {
+        let plan = Plan {
+            tables: vec![TableName::V4Pod],
+            peers: vec![Peer::PrefixTrie],
+            rounds: 1,
+            counted: Duration::from_millis(1),
+        };
+        let report = run(&plan, Machine::describe(false).unwrap(), &ProgressBar::hidden()).unwrap();
+        let metrics: Vec<&str> = report.results.iter().map(|result| &result.metric[..]).collect();
+        let lookups = ["v4_pod_load_ms", "v4_pod_load_mb", "v4_pod_mlps", "v4_pod_mlps", "v4_pod_mlps"];
+        let updates = ["v4_pod_updates_per_s", "v4_pod_reader_mlps"].repeat(2);
+        let two_cpus = machine::available_cpus().unwrap().len() > 1;
+        assert_eq!(metrics, [&lookups[..], if two_cpus { &updates } else { &[] }].concat());
+        assert_eq!(report.results[2].peers.keys().collect::<Vec<_>>(), ["prefix-trie"]);
     }
 }

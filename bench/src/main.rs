@@ -17,7 +17,7 @@ use podswitch_bench::demo::Demo;
 use podswitch_bench::flow_cache;
 use podswitch_bench::load::{Case, Family};
 use podswitch_bench::local::{self, Plan};
-use podswitch_bench::lookup::{self, TableName};
+use podswitch_bench::lookup::{self, Peer, TableName};
 use podswitch_bench::machine::{self, Machine};
 use podswitch_bench::node;
 use podswitch_bench::order::{self, Order, Rate};
@@ -271,6 +271,9 @@ struct LookupArguments {
     /// Which tables; all by default.
     #[arg(long, value_delimiter = ',', value_name = "TABLE")]
     tables: Vec<TableName>,
+    /// Whom to compare with; all by default.
+    #[arg(long, value_delimiter = ',', value_name = "PEER")]
+    peers: Vec<Peer>,
     #[command(flatten)]
     memory: MemoryArguments,
 }
@@ -349,8 +352,9 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Path(arguments) => {
             measure(arguments.json, &|machine, progress| path::run(&arguments.plan(), machine, progress))?;
         }
-        Command::Lookup(LookupArguments { ref tables, memory }) => {
-            let plan = lookup::Plan { tables: tables.clone(), rounds: memory.rounds.into(), counted: memory.counted() };
+        Command::Lookup(LookupArguments { ref tables, ref peers, memory }) => {
+            let (tables, peers) = (tables.clone(), peers.clone());
+            let plan = lookup::Plan { tables, peers, rounds: memory.rounds.into(), counted: memory.counted() };
             measure(memory.json, &|machine, progress| lookup::run(&plan, machine, progress))?;
         }
         Command::Ring(arguments) => {
@@ -536,7 +540,7 @@ mod tests {
         let helps: Vec<String> = commands.filter_map(|command| Some(command.get_after_help()?.to_string())).collect();
         let lines = helps.iter().flat_map(|help| help.lines());
         let examples: Vec<&str> = lines.filter(|line| line.starts_with("  podswitch-bench")).collect();
-        assert_eq!(examples.len(), 36);
+        assert_eq!(examples.len(), 37);
         for example in examples {
             let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
             Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));

@@ -111,8 +111,9 @@ fn word(address: u128, layer: usize) -> u32 {
 
 /// Where the 32 bits of a layer begin. The last overlaps the one before, whose bits are all the same within its trees.
 #[inline]
-fn begin(layer: usize) -> usize {
-    (ROOT_BITS + 32 * layer).min(96)
+const fn begin(layer: usize) -> usize {
+    let begin = ROOT_BITS + 32 * layer;
+    if begin < 96 { begin } else { 96 }
 }
 
 /// Boundaries a node can hold.

@@ -14,26 +14,46 @@ pub(crate) trait Lookup {
     fn v6(&self, to: &[u128], hops: &mut [NextHop]);
 }
 
-/// Ours, by its reader.
-pub(crate) struct Ours(Fib);
+/// Our table of these routes.
+pub(crate) fn ours(routes: &[(Prefix, u16)]) -> RouteTable {
+    let mut table = RouteTable::new();
+    for &(prefix, hop) in routes {
+        table.insert(prefix, NextHop(hop)).expect("the tables measured fit");
+    }
+    table
+}
+
+/// Ours with its writer, whose memory counts too.
+pub(crate) struct Ours {
+    _table: RouteTable,
+    fib: Fib,
+}
 
 impl Ours {
     pub(crate) fn load(routes: &[(Prefix, u16)]) -> Self {
-        let mut table = RouteTable::new();
-        for &(prefix, hop) in routes {
-            table.insert(prefix, NextHop(hop)).expect("the tables measured fit");
-        }
-        Self(table.reader())
+        let table = ours(routes);
+        let fib = table.reader();
+        Self { _table: table, fib }
     }
 }
 
 impl Lookup for Ours {
     fn v4(&self, to: &[u32], hops: &mut [NextHop]) {
-        self.0.lookup4_burst(to, hops);
+        self.fib.v4(to, hops);
     }
 
     fn v6(&self, to: &[u128], hops: &mut [NextHop]) {
-        self.0.lookup6_burst(to, hops);
+        self.fib.v6(to, hops);
+    }
+}
+
+impl Lookup for Fib {
+    fn v4(&self, to: &[u32], hops: &mut [NextHop]) {
+        self.lookup4_burst(to, hops);
+    }
+
+    fn v6(&self, to: &[u128], hops: &mut [NextHop]) {
+        self.lookup6_burst(to, hops);
     }
 }
 

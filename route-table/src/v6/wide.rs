@@ -81,7 +81,7 @@ fn prefetch(nodes: &[Node], entry: Entry) -> u32 {
 #[target_feature(enable = "avx512f,popcnt")]
 unsafe fn rank(node: &Node, to: &u128, layer: usize) -> usize {
     // A number's last bytes come first in memory.
-    let word = (&raw const *to).cast::<u8>().wrapping_add((96 - begin(layer)) / 8);
+    let word = (&raw const *to).cast::<u8>().wrapping_add(usize::from(BYTES_BEHIND[layer]));
     let less: u32;
     // SAFETY: the word lies within the address; the sixteen keys are as long as the vector, and the last is never less.
     unsafe {
@@ -100,5 +100,15 @@ unsafe fn rank(node: &Node, to: &u128, layer: usize) -> usize {
     less.count_ones() as usize
 }
 
+/// How many bytes come after those of a layer.
+const BYTES_BEHIND: [u8; 4] = {
+    let mut behind = [0; 4];
+    let mut layer = 0;
+    while layer < 4 {
+        behind[layer] = ((96 - begin(layer)) / 8) as u8;
+        layer += 1;
+    }
+    behind
+};
 /// Addresses that go on together.
 const TOGETHER: usize = 32;

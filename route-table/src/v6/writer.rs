@@ -248,7 +248,12 @@ struct Span {
 impl Span {
     fn of(first: u128, length: u8) -> Self {
         let last = first | u128::MAX.checked_shr(length.into()).unwrap_or(0);
-        Span { first, last, length, layer: (0..).find(|&layer| usize::from(length) <= begin(layer) + 32).expect("the last layer ends at 128") }
+        Span {
+            first,
+            last,
+            length,
+            layer: (0..).find(|&layer| usize::from(length) <= begin(layer) + 32).expect("the last layer ends at 128"),
+        }
     }
 
     /// The keys before and at the end of the prefix, or of the one value on the way to it, in a layer; `None` where the tree of that
