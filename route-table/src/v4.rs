@@ -169,19 +169,17 @@ impl Writer {
         true
     }
 
-    /// Takes the group of a block away, or makes it coarse, if it refines less now.
+    /// Takes the group of a block away if it refines nothing any more. A fine one stays fine until then: pods come and go in the
+    /// same few blocks.
     fn prune(&mut self, block: usize) {
         let group = self.table.group(block).expect("the route that was there had a group");
-        let longest = self.lengths.groups[cells(group)].iter().copied().max().unwrap_or(0);
-        if longest <= 24 {
+        let lengths = &self.lengths.groups[cells(group)];
+        if lengths.iter().all(|&length| length <= 24) {
             // All cells are of one route of /24 or shorter, or of none.
             let any = cells(group).start;
             self.lengths.blocks[block] = self.lengths.groups[any];
             self.table.blocks[block].store(self.table.groups[any].load());
             self.retire(group);
-        } else if longest <= 28 && group >= COARSE && self.coarse.left() > 0 {
-            let coarser = self.take(longest).expect("one is left");
-            self.link(block, coarser);
         }
     }
 

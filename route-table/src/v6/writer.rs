@@ -120,13 +120,12 @@ impl Writer {
 
     /// A node of that content; two with the key between them if it is too much for one.
     fn link_or_split(&mut self, layer: usize, content: &Content, grown_at: usize) -> Divided {
-        if content.keys.len() <= KEYS {
+        if content.used <= KEYS {
             return Divided::As(self.link(layer, content));
         }
         // Routes that come in order grow at the end, and should leave full nodes behind.
         let middle = if grown_at == KEYS { KEYS - 1 } else { KEYS / 2 };
-        let left = Content { keys: content.keys[..middle].to_vec(), cells: content.cells[..=middle].to_vec() };
-        let right = Content { keys: content.keys[middle + 1..].to_vec(), cells: content.cells[middle + 1..].to_vec() };
+        let [left, right] = content.split(middle);
         Divided::Split(self.link(layer, &left), content.keys[middle], self.link(layer, &right))
     }
 
@@ -134,8 +133,8 @@ impl Writer {
     fn link(&mut self, layer: usize, content: &Content) -> Entry {
         let index = self.pool.take().expect("as many are left as a boundary may need");
         let node = &self.table.nodes[index as usize];
-        for (at, key) in node.keys.iter().enumerate() {
-            key.store(content.keys.get(at).copied().unwrap_or(Node::NO_KEY));
+        for (to, &key) in node.keys.iter().zip(&content.keys) {
+            to.store(key);
         }
         for (cell, &entry) in node.cells.iter().zip(&content.cells) {
             cell.store(entry);
@@ -193,16 +192,15 @@ impl Writer {
         let mut content = Content::of(node);
         content.cells[rank] = after;
         for at in [Some(rank), rank.checked_sub(1)].into_iter().flatten() {
-            if at < content.keys.len() && content.is_idle(at, layer, address) {
-                content.keys.remove(at);
-                content.cells.remove(at);
+            if at < content.used && content.is_idle(at, layer, address) {
+                content.remove(at);
             }
         }
-        if content.keys.is_empty() {
+        if content.used == 0 {
             self.pool.retire(index);
             return content.cells[0];
         }
-        if content.keys.len() == node.keys_used() || self.pool.left() == 0 {
+        if content.used == node.keys_used() || self.pool.left() == 0 {
             if after != before {
                 node.cells[rank].store(after);
             }
@@ -275,31 +273,54 @@ impl Span {
     }
 }
 
-/// A node on its way to become another.
+/// A node on its way to become another, with room for one key too many.
+#[derive(Clone, Copy)]
 struct Content {
-    keys: Vec<u32>,
-    /// One more than keys.
-    cells: Vec<Entry>,
+    /// How many keys there are; of cells one more.
+    used: usize,
+    keys: [u32; KEYS + 1],
+    cells: [Entry; KEYS + 2],
 }
 
 impl Content {
     fn of(node: &Node) -> Self {
-        let used = node.keys_used();
-        Content {
-            keys: node.keys[..used].iter().map(super::Key::load).collect(),
-            cells: node.cells[..=used].iter().map(Cell::load).collect(),
-        }
+        let keys = std::array::from_fn(|at| node.keys[at].load());
+        let cells = std::array::from_fn(|at| node.cells.get(at).map_or(Entry::EMPTY, Cell::load));
+        Content { used: node.keys_used(), keys, cells }
     }
 
     fn pair(left: Entry, key: u32, right: Entry) -> Self {
-        Content { keys: vec![key], cells: vec![left, right] }
+        let mut content = Content { used: 0, keys: [Node::NO_KEY; KEYS + 1], cells: [Entry::EMPTY; KEYS + 2] };
+        content.insert(0, (left, key, right));
+        content
     }
 
     /// Divides the cell of that rank.
     fn insert(&mut self, rank: usize, (left, key, right): (Entry, u32, Entry)) {
-        self.keys.insert(rank, key);
-        self.cells[rank] = left;
-        self.cells.insert(rank + 1, right);
+        self.keys.copy_within(rank..self.used, rank + 1);
+        self.cells.copy_within(rank..=self.used, rank + 1);
+        self.used += 1;
+        (self.keys[rank], self.cells[rank], self.cells[rank + 1]) = (key, left, right);
+    }
+
+    /// Joins the cells beside a key, which are alike.
+    fn remove(&mut self, at: usize) {
+        self.keys.copy_within(at + 1..self.used, at);
+        self.cells.copy_within(at + 1..=self.used, at);
+        self.used -= 1;
+        self.keys[self.used] = Node::NO_KEY;
+    }
+
+    /// What lies before a key, and what after it.
+    fn split(&self, middle: usize) -> [Self; 2] {
+        let (mut left, mut right) = (*self, *self);
+        left.used = middle;
+        left.keys[middle..].fill(Node::NO_KEY);
+        right.used = self.used - middle - 1;
+        right.keys.copy_within(middle + 1.., 0);
+        right.keys[right.used..].fill(Node::NO_KEY);
+        right.cells.copy_within(middle + 1.., 0);
+        [left, right]
     }
 
     /// True when the key divides nothing: on both sides is the same route, or none.
