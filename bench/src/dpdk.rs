@@ -1,11 +1,13 @@
 //! Peers from DPDK: small C programs of this repository, compiled where DPDK's headers and libraries are.
 //!
 //! They are optional. Each is compiled when it is needed, for the CPU it runs on (DPDK's own flags ask for one of 2008), into a
-//! folder that goes when it does. No environment abstraction layer is started, so neither root nor hugepages are needed.
+//! folder that goes when it does. An environment abstraction layer is started only where a structure needs DPDK's heap, and then
+//! over ordinary memory, so neither root nor reserved hugepages are needed.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -44,6 +46,51 @@ impl Program {
         let printed = output(command.args(arguments))?;
         printed.parse().map_err(|_| failed(&command, "no number", &printed))
     }
+
+    /// Starts it, to be asked again and again.
+    pub fn start(&self, arguments: &[&str]) -> Result<Running> {
+        let mut command = Command::new(&self.path);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().map_err(Error::system(format!("run {}", self.path.display())))?;
+        let (questions, answers) = child.stdin.take().zip(child.stdout.take()).expect("both are pipes");
+        Ok(Running { command: format!("{command:?}"), child, questions, answers: BufReader::new(answers) })
+    }
+}
+
+/// A program that answers questions until it is dropped.
+#[derive(Debug)]
+pub struct Running {
+    command: String,
+    child: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Running {
+    /// The number on the next line that it prints.
+    pub fn figure(&mut self) -> Result<f64> {
+        let mut line = String::new();
+        self.answers.read_line(&mut line).map_err(Error::system(format!("hear from {}", self.command)))?;
+        line.trim().parse().map_err(|_| Error::Program {
+            command: self.command.clone(),
+            status: "no number".to_owned(),
+            output: line,
+        })
+    }
+
+    /// Asks by a line of words and returns the number that it answers with.
+    pub fn ask(&mut self, question: &str) -> Result<f64> {
+        writeln!(self.questions, "{question}").map_err(Error::system(format!("ask {}", self.command)))?;
+        self.figure()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may be busy, and has nothing to tidy up.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// What `pkg-config` says of DPDK; `None` where it is missing or knows nothing.
@@ -78,6 +125,19 @@ mod tests {
         #include <rte_version.h>
         int main(int count, char **arguments) { return printf("%s.5\n", arguments[count - 1]) < 0 || count > 2; }
     "#;
+
+    const ANSWERS: &str = r#"
+        #include <stdio.h>
+        int main(void) { double asked; while (scanf("%lf", &asked) == 1) { printf("%f\n", 2 * asked); fflush(stdout); } return 0; }
+    "#;
+
+    #[test]
+    fn a_program_is_asked_again_and_again() {
+        let Some(program) = Program::build("answers", ANSWERS).unwrap() else { return };
+        let mut running = program.start(&[]).unwrap();
+        assert_eq!([running.ask("2").unwrap(), running.ask("21").unwrap()], [4.0, 42.0]);
+        assert!(matches!(running.ask("end"), Err(Error::Program { .. })));
+    }
 
     #[test]
     fn a_program_is_compiled_and_says_a_number_or_dpdk_is_not_there() {

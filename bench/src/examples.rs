@@ -67,6 +67,13 @@ pub(crate) const PATH_EXAMPLES: &str = "Examples:
 
 No system call is made: a port in memory gives the same frame as often as it is asked, and takes everything.";
 
+pub(crate) const LOOKUP_EXAMPLES: &str = "Examples:
+  podswitch-bench lookup
+  podswitch-bench lookup --tables v4_pod,v6_pod --rounds 11 --json
+  podswitch-bench lookup --peers prefix-trie,rte_fib
+
+DPDK's tables are compared where libdpdk-dev, pkg-config and a C compiler are installed. Some peers take minutes to load.";
+
 pub(crate) const RING_EXAMPLES: &str = "Examples:
   podswitch-bench ring
   podswitch-bench ring --rounds 101 --milliseconds 2 --json

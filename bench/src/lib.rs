@@ -19,6 +19,7 @@ mod frame;
 pub mod interrupt;
 pub mod load;
 pub mod local;
+pub mod lookup;
 pub mod machine;
 pub mod node;
 pub mod order;

@@ -17,6 +17,7 @@ use podswitch_bench::demo::Demo;
 use podswitch_bench::flow_cache;
 use podswitch_bench::load::{Case, Family};
 use podswitch_bench::local::{self, Plan};
+use podswitch_bench::lookup::{self, Peer, TableName};
 use podswitch_bench::machine::{self, Machine};
 use podswitch_bench::node;
 use podswitch_bench::order::{self, Order, Rate};
@@ -68,6 +69,9 @@ enum Command {
     /// Measure the path alone, between ports in memory; needs no root.
     #[command(after_help = examples::PATH_EXAMPLES)]
     Path(PathArguments),
+    /// Compare the route table with those of others, in memory; needs no root.
+    #[command(after_help = examples::LOOKUP_EXAMPLES)]
+    Lookup(LookupArguments),
     /// Compare our rings with those of others, in memory; needs no root.
     #[command(after_help = examples::RING_EXAMPLES)]
     Ring(MemoryArguments),
@@ -263,6 +267,18 @@ struct PathArguments {
 }
 
 #[derive(Debug, clap::Args)]
+struct LookupArguments {
+    /// Which tables; all by default.
+    #[arg(long, value_delimiter = ',', value_name = "TABLE")]
+    tables: Vec<TableName>,
+    /// Whom to compare with; all by default.
+    #[arg(long, value_delimiter = ',', value_name = "PEER")]
+    peers: Vec<Peer>,
+    #[command(flatten)]
+    memory: MemoryArguments,
+}
+
+#[derive(Debug, clap::Args)]
 struct MemoryArguments {
     /// How often everything is measured; many short rounds, so that the median leaves out those that others disturbed.
     #[arg(long, default_value_t = 31, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -335,6 +351,11 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Path(arguments) => {
             measure(arguments.json, &|machine, progress| path::run(&arguments.plan(), machine, progress))?;
+        }
+        Command::Lookup(LookupArguments { ref tables, ref peers, memory }) => {
+            let (tables, peers) = (tables.clone(), peers.clone());
+            let plan = lookup::Plan { tables, peers, rounds: memory.rounds.into(), counted: memory.counted() };
+            measure(memory.json, &|machine, progress| lookup::run(&plan, machine, progress))?;
         }
         Command::Ring(arguments) => {
             let plan = ring::Plan { rounds: arguments.rounds.into(), counted: arguments.counted() };
@@ -519,7 +540,7 @@ mod tests {
         let helps: Vec<String> = commands.filter_map(|command| Some(command.get_after_help()?.to_string())).collect();
         let lines = helps.iter().flat_map(|help| help.lines());
         let examples: Vec<&str> = lines.filter(|line| line.starts_with("  podswitch-bench")).collect();
-        assert_eq!(examples.len(), 34);
+        assert_eq!(examples.len(), 37);
         for example in examples {
             let words = example.split(" >").next().unwrap().split_whitespace().map(|word| word.trim_matches('\''));
             Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{example}: {error}"));

@@ -12,23 +12,26 @@
 //! default route is a word by itself, read last. A lookup that meets *two* updates, first a more specific route
 //! inserted and then the default route changed or removed, may answer with the later default route.
 //!
-//! **Retired memory.** A node that a `remove` unlinks keeps its content until [`RouteTable::reclaim`], because a reader
-//! may be inside. The caller of `reclaim` promises that every reader has begun a new turn since. All of this is safe
-//! Rust: a broken promise gives wrong answers for a moment, never invalid memory.
+//! **Retired memory.** A node that an update unlinks keeps its content until [`RouteTable::reclaim`], because a reader
+//! may be inside. The caller of `reclaim` promises that every reader has begun a new turn since; a broken promise gives wrong
+//! answers for a moment, never invalid memory.
 //!
-//! **Limits.** 65 535 next hops; a stated number of nodes per family ([`RouteTable::with_nodes_max`]); beyond it
-//! `insert` fails and changes nothing. Memory once allocated for nodes is used again and is freed with the table.
+//! **Limits.** 32 767 next hops; 32 768 blocks of /24 with longer IPv4 routes in them; a stated number of IPv6 nodes
+//! ([`RouteTable::with_nodes_max`]). Beyond them `insert` fails and changes nothing. Memory is taken from the system as routes
+//! come, is used again, and is given back with the table.
 //!
 //! The crate does no I/O, keeps no clock, starts no thread, and does not know what a next hop leads to.
 
-#![forbid(unsafe_code)]
-
 mod cell;
 mod error;
+#[allow(unsafe_code, reason = "memory that is taken when it is touched, and advised to be huge pages")]
+mod mapping;
 mod next_hop;
-mod nodes;
+mod pool;
+mod routes;
 mod table;
-mod trie;
+mod v4;
+mod v6;
 
 pub use error::Error;
 pub use next_hop::NextHop;

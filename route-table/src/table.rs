@@ -1,20 +1,17 @@
 //! The writer's table and the readers' handle.
 
-use std::collections::BTreeMap;
-use std::iter;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use packet::Prefix;
 
-use crate::cell::Entry;
-use crate::trie::{Trie, Writer};
-use crate::{Error, NextHop};
+use crate::routes::Routes;
+use crate::{Error, NextHop, v4, v6};
 
 /// All routes of both families, owned by the one thread that changes them.
 ///
-/// Beside the tries that lookups use it keeps the routes in order: to list them, and to find the route that takes over
-/// when another is removed.
+/// Beside what lookups use it keeps the routes themselves: to list them, and to find the route that takes over when another is
+/// removed.
 ///
 /// ```
 /// use route_table::{NextHop, RouteTable};
@@ -27,25 +24,28 @@ use crate::{Error, NextHop};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RouteTable {
-    routes: BTreeMap<Prefix, NextHop>,
-    v4: Writer<4>,
-    v6: Writer<16>,
+    routes_v4: Routes<u32>,
+    routes_v6: Routes<u128>,
+    v4: v4::Writer,
+    v6: v6::Writer,
     nodes_max: u32,
 }
 
 impl RouteTable {
-    /// An empty table of up to 1 048 576 nodes (1 GiB when all are in use) per family, several times what the
-    /// Internet's routes need.
+    /// An empty table of up to 2 097 152 nodes per family, several times what the Internet's routes need.
     pub fn new() -> Self {
-        Self::with_nodes_max(1 << 20)
+        Self::with_nodes_max(1 << 21)
     }
 
-    /// An empty table of up to `nodes_max` nodes of 1 KiB per family. Panics at 2^31 and above.
+    /// An empty table of up to `nodes_max` nodes per family: of 512 bytes for IPv4, but never more than 32 768, and of 128 for
+    /// IPv6. Panics above 2^29.
     ///
-    /// A route needs at most one node for each byte its length begins beyond 16 bits; neighbours share them.
+    /// A /24 with longer routes in it takes a node; of IPv6 routes 7 to 15 share one where they lie close together. A change of an
+    /// IPv6 route takes some for the time until [`RouteTable::reclaim`], and is refused when not two dozen are left.
     pub fn with_nodes_max(nodes_max: u32) -> Self {
-        assert!(nodes_max < 1 << 31, "a node index has 31 bits");
-        RouteTable { routes: BTreeMap::new(), v4: Writer::new(nodes_max), v6: Writer::new(nodes_max), nodes_max }
+        assert!(nodes_max <= 1 << 29, "a node index has 29 bits");
+        let (v4, v6) = (v4::Writer::new(nodes_max), v6::Writer::new(nodes_max));
+        RouteTable { routes_v4: Routes::new(), routes_v6: Routes::new(), v4, v6, nodes_max }
     }
 
     /// Inserts a route or changes its next hop; returns the previous one. After an error the table is as it was.
@@ -53,51 +53,69 @@ impl RouteTable {
         if hop == NextHop::NONE {
             return Err(Error::NoNextHop { prefix });
         }
-        let inserted = match prefix.address() {
-            IpAddr::V4(at) => self.v4.insert(at.octets(), prefix.length(), hop),
-            IpAddr::V6(at) => self.v6.insert(at.octets(), prefix.length(), hop),
-        };
-        if inserted {
-            Ok(self.routes.insert(prefix, hop))
-        } else {
-            Err(Error::Full { prefix, nodes_max: self.nodes_max })
+        if hop > NextHop::MAX {
+            return Err(Error::NextHopTooHigh { prefix, hop });
+        }
+        let full = Error::Full { prefix, nodes_max: self.nodes_max };
+        let length = prefix.length();
+        match prefix.address() {
+            IpAddr::V4(at) if self.v4.insert(at.to_bits(), length, hop) => {
+                Ok(self.routes_v4.insert(at.to_bits(), length, hop))
+            }
+            IpAddr::V6(at) if self.v6.insert(at.to_bits(), length, hop) => {
+                Ok(self.routes_v6.insert(at.to_bits(), length, hop))
+            }
+            _ => Err(full),
         }
     }
 
     /// Removes a route and returns its next hop; `None` when there is no route of exactly this prefix.
     pub fn remove(&mut self, prefix: Prefix) -> Option<NextHop> {
-        let hop = self.routes.remove(&prefix)?;
-        let cover = self.cover(prefix);
+        let length = prefix.length();
         match prefix.address() {
-            IpAddr::V4(at) => self.v4.remove(at.octets(), prefix.length(), cover),
-            IpAddr::V6(at) => self.v6.remove(at.octets(), prefix.length(), cover),
+            IpAddr::V4(at) => {
+                let at = at.to_bits();
+                let hop = self.routes_v4.remove(at, length)?;
+                self.v4.remove(at, length, self.routes_v4.around(at, length));
+                Some(hop)
+            }
+            IpAddr::V6(at) => {
+                let at = at.to_bits();
+                let hop = self.routes_v6.remove(at, length)?;
+                self.v6.remove(at, length, self.routes_v6.around(at, length));
+                Some(hop)
+            }
         }
-        Some(hop)
     }
 
     /// The next hop of the route of exactly this prefix.
     pub fn get(&self, prefix: Prefix) -> Option<NextHop> {
-        self.routes.get(&prefix).copied()
+        match prefix.address() {
+            IpAddr::V4(at) => self.routes_v4.get(at.to_bits(), prefix.length()),
+            IpAddr::V6(at) => self.routes_v6.get(at.to_bits(), prefix.length()),
+        }
     }
 
-    /// All routes: IPv4 before IPv6, by address, the shorter prefix first.
+    /// All routes: IPv4 before IPv6, by address, the shorter prefix first. They are sorted for it.
     pub fn iter(&self) -> impl Iterator<Item = (Prefix, NextHop)> {
-        self.routes.iter().map(|(&prefix, &hop)| (prefix, hop))
+        let v4 = self.routes_v4.sorted().into_iter().map(|(at, length, hop)| (Ipv4Addr::from(at).into(), length, hop));
+        let v6 = self.routes_v6.sorted().into_iter().map(|(at, length, hop)| (Ipv6Addr::from(at).into(), length, hop));
+        v4.chain(v6).map(|(at, length, hop)| (Prefix::new(at, length).expect("it was a prefix when it came"), hop))
     }
 
     /// Number of routes.
     pub fn len(&self) -> usize {
-        self.routes.len()
+        self.routes_v4.len() + self.routes_v6.len()
     }
 
     /// True when there is no route.
     pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
+        self.len() == 0
     }
 
     /// A handle for readers. It sees every later change, and may outlive the table.
     pub fn reader(&self) -> Fib {
-        Fib { v4: self.v4.trie(), v6: self.v6.trie() }
+        Fib { v4: self.v4.table(), v6: self.v6.table() }
     }
 
     /// Lets the memory of removed routes be used again.
@@ -109,20 +127,9 @@ impl RouteTable {
         self.v6.reclaim();
     }
 
-    /// Nodes of 1 KiB in use by both families, with those that await [`RouteTable::reclaim`].
+    /// Nodes in use by both families, with those that await [`RouteTable::reclaim`].
     pub fn nodes_used(&self) -> usize {
-        self.v4.nodes_used() + self.v6.nodes_used()
-    }
-
-    /// The leaf for what a removed route covered: of the longest route around it, empty when only the default is left.
-    fn cover(&self, prefix: Prefix) -> Entry {
-        iter::successors(prefix.net().supernet(), |net| net.supernet())
-            .take_while(|net| net.prefix_len() > 0)
-            .find_map(|net| {
-                let hop = self.get(Prefix::try_from(net).ok()?)?;
-                Some(Entry::leaf(net.prefix_len(), hop))
-            })
-            .unwrap_or(Entry::EMPTY)
+        self.v4.groups_used() + self.v6.nodes_used()
     }
 }
 
@@ -137,42 +144,35 @@ impl Default for RouteTable {
 /// Addresses are numbers in host order: `10.0.0.1` is `0x0a00_0001`. Cloning costs two reference counts.
 #[derive(Clone)]
 pub struct Fib {
-    v4: Arc<Trie<4>>,
-    v6: Arc<Trie<16>>,
+    v4: Arc<v4::Table>,
+    v6: Arc<v6::Table>,
 }
 
 impl Fib {
     /// The next hop of the longest IPv4 prefix that holds `to`.
     #[inline]
     pub fn lookup4(&self, to: u32) -> NextHop {
-        self.v4.lookup(to.to_be_bytes())
+        self.v4.lookup(to)
     }
 
     /// The next hop of the longest IPv6 prefix that holds `to`.
     #[inline]
     pub fn lookup6(&self, to: u128) -> NextHop {
-        self.v6.lookup(to.to_be_bytes())
+        self.v6.lookup(to)
     }
 
     /// [`Fib::lookup4`] for each of `to`, in order. Panics when `out` is not as long as `to`.
     #[inline]
     pub fn lookup4_burst(&self, to: &[u32], out: &mut [NextHop]) {
-        burst(to, out, |to| self.lookup4(to));
+        assert_eq!(to.len(), out.len(), "as many answers as addresses");
+        self.v4.lookup_burst(to, out);
     }
 
     /// [`Fib::lookup6`] for each of `to`, in order. Panics when `out` is not as long as `to`.
     #[inline]
     pub fn lookup6_burst(&self, to: &[u128], out: &mut [NextHop]) {
-        burst(to, out, |to| self.lookup6(to));
-    }
-}
-
-/// One after the other: lookups do not depend on each other, so the processor overlaps the loads of neighbours.
-#[inline]
-fn burst<A: Copy>(to: &[A], out: &mut [NextHop], lookup: impl Fn(A) -> NextHop) {
-    assert_eq!(to.len(), out.len(), "as many answers as addresses");
-    for (out, &to) in out.iter_mut().zip(to) {
-        *out = lookup(to);
+        assert_eq!(to.len(), out.len(), "as many answers as addresses");
+        self.v6.lookup_burst(to, out);
     }
 }
 

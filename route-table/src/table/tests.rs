@@ -116,25 +116,59 @@ fn no_next_hop_is_refused() {
 }
 
 #[test]
+fn a_next_hop_too_high_is_refused() {
+    let to = prefix("fd00::/8");
+    let mut table = RouteTable::new();
+    let hop = NextHop(NextHop::MAX.0 + 1);
+    assert_eq!(table.insert(to, hop), Err(Error::NextHopTooHigh { prefix: to, hop }));
+    assert!(table.is_empty());
+}
+
+#[test]
 fn a_full_table_refuses_and_is_unchanged() {
-    let mut table = RouteTable::with_nodes_max(3);
+    let mut table = RouteTable::with_nodes_max(1);
     let (near, far) = (prefix("10.0.0.1/32"), prefix("10.1.0.1/32"));
     assert_eq!(table.insert(near, NextHop(1)), Ok(None));
-    assert_eq!(table.nodes_used(), 2);
-    // One node is left, two are needed.
-    assert_eq!(table.insert(far, NextHop(2)), Err(Error::Full { prefix: far, nodes_max: 3 }));
-    assert_eq!((table.nodes_used(), table.len(), table.get(far)), (2, 1, None));
+    assert_eq!(table.insert(far, NextHop(2)), Err(Error::Full { prefix: far, nodes_max: 1 }));
+    assert_eq!((table.nodes_used(), table.len(), table.get(far)), (1, 1, None));
     assert_eq!(["10.0.0.1", "10.1.0.1"].map(|to| lookup(&table.reader(), to)), [1, 0]);
     // Routes that need no more than is there still enter.
-    assert_eq!(table.insert(prefix("10.0.1.1/32"), NextHop(3)), Ok(None));
+    assert_eq!(table.insert(prefix("10.0.0.2/32"), NextHop(3)), Ok(None));
     assert_eq!(table.insert(prefix("10.0.0.0/8"), NextHop(4)), Ok(None));
+}
+
+#[test]
+fn a_full_ipv6_table_refuses_and_is_unchanged() {
+    let mut table = RouteTable::with_nodes_max(40);
+    let fib = table.reader();
+    let block = |number: u128| Prefix::new(Ipv6Addr::from(0xfd00 << 112 | number << 64).into(), 64).unwrap();
+    let mut taken = 0;
+    let error = loop {
+        match table.insert(block(taken as u128), NextHop(1)) {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+        table.reclaim();
+    };
+    let to = block(taken as u128);
+    assert_eq!(error, Error::Full { prefix: to, nodes_max: 40 });
+    assert_eq!((table.len(), table.get(to)), (taken, None));
+    let IpAddr::V6(at) = to.address() else { unreachable!("an IPv6 prefix") };
+    assert_eq!((fib.lookup6(at.to_bits()), fib.lookup6(at.to_bits() - 1)), (NextHop::NONE, NextHop(1)));
+    // It comes empty again, also without room to spare.
+    let all: Vec<Prefix> = table.iter().map(|(prefix, _)| prefix).collect();
+    for prefix in all {
+        table.remove(prefix).unwrap();
+        table.reclaim();
+    }
+    assert_eq!((table.nodes_used(), fib.lookup6(0xfd00_u128 << 112)), (0, NextHop::NONE));
 }
 
 #[test]
 fn unlinked_nodes_are_free_after_reclaim_and_not_before() {
     let mut table = table(&[("10.0.0.0/8", 1), ("10.0.0.1/32", 2)]);
     table.remove(prefix("10.0.0.1/32"));
-    assert_eq!(table.nodes_used(), 2);
+    assert_eq!(table.nodes_used(), 1);
     table.reclaim();
     assert_eq!(table.nodes_used(), 0);
 }
