@@ -145,10 +145,7 @@ mod tests {
             network = { Network = \"10.244.0.0/16\", Backend = { Type = \"vxlan\" } }\n";
         let config = read(text).unwrap();
         assert_eq!(config.store, Kind::Etcd);
-        assert_eq!(
-            config.network_text().unwrap().parse::<crate::network::Network>().unwrap().backend.name(),
-            "vxlan"
-        );
+        assert_eq!(config.network_text().unwrap().parse::<crate::network::Network>().unwrap().backend.name(), "vxlan");
         assert_eq!(read("").unwrap(), Config::default());
     }
 

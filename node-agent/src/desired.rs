@@ -91,9 +91,8 @@ impl Desired {
 
 fn neighbors(subnets: Subnets, said: &Attributes, network: &Network, here: &Here) -> Result<Vec<Neighbor>, String> {
     let pools: Vec<Prefix> = [network.v4.network].into_iter().chain(network.v6.map(|pool| pool.network)).collect();
-    let outside = |subnet: &Prefix| {
-        !pools.iter().any(|pool| pool.overlaps(*subnet) && pool.length() <= subnet.length())
-    };
+    let outside =
+        |subnet: &Prefix| !pools.iter().any(|pool| pool.overlaps(*subnet) && pool.length() <= subnet.length());
     if let Some(subnet) = subnets.each().find(outside) {
         return Err(format!("{subnet} is outside of the cluster's network"));
     }
@@ -124,7 +123,9 @@ fn neighbor(subnet: Prefix, said: &Attributes, network: &Network, here: &Here) -
         Backend::Vxlan { vni, .. } => (By::Vxlan, Some(vtep(said, vni, v6)?.mac)),
         Backend::Ipip { .. } => (By::Ipip, None),
         Backend::Udp { .. } => (By::Udp, None),
-        Backend::HostGw if via.is_ipv6() != v6 => return Err(format!("host-gw needs an address of the family of {subnet}")),
+        Backend::HostGw if via.is_ipv6() != v6 => {
+            return Err(format!("host-gw needs an address of the family of {subnet}"));
+        }
         Backend::HostGw => (By::HostGw, None),
         Backend::Alloc => unreachable!("alloc has no neighbours"),
     };

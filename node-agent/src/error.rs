@@ -53,7 +53,9 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Error::NoNetwork => Some("give 'network' in the agent's configuration, or put it into the store"),
-            Error::Full { .. } => Some("let the network be larger, its subnets smaller, or remove leases of nodes that are gone"),
+            Error::Full { .. } => {
+                Some("let the network be larger, its subnets smaller, or remove leases of nodes that are gone")
+            }
             Error::Switch(error) => error.hint(),
             Error::Differs { .. } => Some("start the switch with the configuration that the agent wrote"),
             Error::NoAddress { .. } => Some("give public_ip"),

@@ -114,7 +114,7 @@ impl FromStr for Network {
 }
 
 impl Pool {
-    fn of(keys: &Keys, key: &'static str, family: &str, (usual, longest): (u8, u8)) -> Result<Self, NetworkError> {
+    fn of(keys: &Keys<'_>, key: &'static str, family: &str, (usual, longest): (u8, u8)) -> Result<Self, NetworkError> {
         let what = if family.is_empty() { "IPv4 prefix" } else { "IPv6 prefix" };
         let is_its = |net: &IpNet| net.addr().is_ipv6() != family.is_empty();
         let net = |value: &Value| value.as_str()?.parse::<IpNet>().ok().filter(is_its);
@@ -137,7 +137,7 @@ impl Pool {
         if pool.first > pool.last { Err(NetworkError::Order) } else { Ok(pool) }
     }
 
-    fn bound(&self, keys: &Keys, key: String, default: u128) -> Result<IpAddr, NetworkError> {
+    fn bound(&self, keys: &Keys<'_>, key: String, default: u128) -> Result<IpAddr, NetworkError> {
         let parse = |value: &Value| value.as_str()?.parse::<IpAddr>().ok();
         let Some(address) = keys.get(&key, "address", parse)? else { return Ok(self.address(default)) };
         if self.network.contains(address) && self.number(address).is_multiple_of(self.step()) {
@@ -177,7 +177,7 @@ impl Pool {
 }
 
 impl Backend {
-    fn of(keys: &Keys) -> Result<(Self, Option<u16>), NetworkError> {
+    fn of(keys: &Keys<'_>) -> Result<(Self, Option<u16>), NetworkError> {
         let options = match keys.find("Backend") {
             None | Some(Value::Null) => return Ok((Backend::Udp { port: 8285 }, None)),
             Some(value) => Keys::of("Backend ", value)?,
@@ -254,7 +254,12 @@ impl<'a> Keys<'a> {
         self.values.iter().find(|(known, _)| known.eq_ignore_ascii_case(key)).map(|(_, value)| value)
     }
 
-    fn get<T>(&self, key: &str, what: &'static str, read: impl Fn(&Value) -> Option<T>) -> Result<Option<T>, NetworkError> {
+    fn get<T>(
+        &self,
+        key: &str,
+        what: &'static str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, NetworkError> {
         let Some(value) = self.find(key).filter(|value| !value.is_null()) else { return Ok(None) };
         let wrong = || NetworkError::Value { key: format!("{}{key}", self.place), value: value.to_string(), what };
         read(value).ok_or_else(wrong).map(Some)
@@ -298,9 +303,15 @@ mod tests {
             "Backend":{"Type":"vxlan","VNI":7,"Port":4789,"MTU":9000,"DirectRouting":true}}"#;
         let Network { v4, v6, backend, mtu } = network(text);
         let text = |prefix: Option<Prefix>| prefix.unwrap().to_string();
-        assert_eq!((text(v4.subnets().next()), text(v4.subnets().last())), ("10.10.0.0/20".into(), "10.99.0.0/20".into()));
+        assert_eq!(
+            (text(v4.subnets().next()), text(v4.subnets().last())),
+            ("10.10.0.0/20".into(), "10.99.0.0/20".into())
+        );
         assert_eq!(text(v6.unwrap().subnets().last()), "fd00:10:0:9::/64");
-        assert_eq!((backend, mtu), (Backend::Vxlan { vni: "7".parse().unwrap(), port: 4789, direct: true }, Some(9000)));
+        assert_eq!(
+            (backend, mtu),
+            (Backend::Vxlan { vni: "7".parse().unwrap(), port: 4789, direct: true }, Some(9000))
+        );
     }
 
     #[test]
@@ -310,7 +321,10 @@ mod tests {
             ("{}", "lacks Network"),
             (r#"{"Network":"10.5.0.0"}"#, "Network: \"10.5.0.0\" is no IPv4 prefix"),
             (r#"{"Network":"fd00::/48"}"#, "is no IPv4 prefix"),
-            (r#"{"Network":"10.5.0.0/16","SubnetLen":17}"#, "SubnetLen: 17 does not fit 10.5.0.0/16: allowed are 18 to 30"),
+            (
+                r#"{"Network":"10.5.0.0/16","SubnetLen":17}"#,
+                "SubnetLen: 17 does not fit 10.5.0.0/16: allowed are 18 to 30",
+            ),
             (r#"{"Network":"10.5.0.0/29"}"#, "SubnetLen"),
             (r#"{"Network":"10.5.0.0/16","SubnetLen":"24"}"#, "SubnetLen: \"24\" is no prefix length"),
             (r#"{"Network":"10.5.0.0/16","SubnetMin":"10.5.1.7"}"#, "SubnetMin: 10.5.1.7 is no subnet"),

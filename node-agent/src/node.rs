@@ -82,7 +82,9 @@ pub fn switch_config(network: &Network, held: &Held, said: &Attributes) -> Strin
         Backend::Vxlan { .. } | Backend::Udp { .. } | Backend::Ipip { .. } => Some(network.backend.name()),
         Backend::HostGw | Backend::Alloc => None,
     };
-    let mut text = String::from("# Written by podswitch-agent at each start: settings of one's own are flags of `podswitch run`.\n");
+    let mut text = String::from(
+        "# Written by podswitch-agent at each start: settings of one's own are flags of `podswitch run`.\n",
+    );
     let mut line = |key: &str, value: String| writeln!(text, "{key} = {value}").expect("text takes what is written");
     line("pod_ranges", quoted(held.subnets.each().map(|subnet| subnet.to_string()).collect()));
     line("cluster_networks", quoted(networks));
@@ -164,7 +166,8 @@ mod tests {
     use super::*;
 
     fn dual() -> (Network, Held, Attributes) {
-        let text = r#"{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10::/48","Backend":{"Type":"vxlan"}}"#;
+        let text =
+            r#"{"Network":"10.5.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10::/48","Backend":{"Type":"vxlan"}}"#;
         let network: Network = text.parse().unwrap();
         let said = Attributes::of(network.backend, [192, 168, 9, 1].into(), Some("fd00:9::1".parse().unwrap()));
         let held = Held { subnets: "10.5.52.0-24&fd00:10:0:7::-64".parse().unwrap(), text: said.text() };

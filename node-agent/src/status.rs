@@ -95,7 +95,11 @@ impl Shared {
             ready: Gauge::default(),
         };
         let mut registry = Registry::with_prefix("podswitch_agent");
-        registry.register("lease_conflicts", "Times the node's lease was gone, changed or another's", counts.conflicts.clone());
+        registry.register(
+            "lease_conflicts",
+            "Times the node's lease was gone, changed or another's",
+            counts.conflicts.clone(),
+        );
         registry.register("store_resyncs", "Times the store was read as a whole", counts.resyncs.clone());
         registry.register("store_troubles", "Times the store could not be asked", counts.store_troubles.clone());
         registry.register("switch_troubles", "Times the switch could not be told", counts.switch_troubles.clone());
@@ -167,7 +171,9 @@ mod tests {
         });
         assert_eq!(shared.status().unready(), None);
         let text = shared.metrics();
-        for line in ["podswitch_agent_leases 7", "podswitch_agent_ready 1", "podswitch_agent_programming_seconds_count 0"] {
+        for line in
+            ["podswitch_agent_leases 7", "podswitch_agent_ready 1", "podswitch_agent_programming_seconds_count 0"]
+        {
             assert!(text.contains(line), "{text}");
         }
         shared.update(|status| status.switch_trouble = Some("dead".to_owned()));

@@ -55,7 +55,8 @@ impl Etcd {
     /// A store at these endpoints; nothing is asked yet.
     pub fn new(settings: EtcdSettings) -> Result<Self, Error> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|source| Error::System { action: "start the runtime of etcd's client", source })?;
+        let runtime =
+            runtime.map_err(|source| Error::System { action: "start the runtime of etcd's client", source })?;
         Ok(Etcd { settings, runtime, client: None })
     }
 
@@ -66,13 +67,15 @@ impl Etcd {
         work: impl AsyncFnOnce(&mut Client) -> Result<T, etcd_client::Error>,
     ) -> Result<T, Error> {
         let Etcd { settings, runtime, client } = self;
-        let called = runtime.block_on(timeout(CALL_TIMEOUT, async {
+        let called = async {
             if client.is_none() {
                 *client = Some(settings.connect().await?);
             }
             let client = client.as_mut().expect("it has just been made");
             work(client).await.map_err(|source| settings.failed(action, source))
-        }));
+        };
+        // A timer is made inside of the runtime that keeps it.
+        let called = runtime.block_on(async { timeout(CALL_TIMEOUT, called).await });
         let done = called.unwrap_or_else(|_| Err(settings.late(action)));
         if done.is_err() {
             self.client = None;

@@ -160,7 +160,9 @@ mod tests {
         let racers: Vec<_> = (0..8)
             .map(|racer| {
                 let mut store = store.clone();
-                thread::spawn(move || (0..50).filter(|key| store.create(&format!("{key}"), &format!("{racer}")).unwrap()).count())
+                thread::spawn(move || {
+                    (0..50).filter(|key| store.create(&format!("{key}"), &format!("{racer}")).unwrap()).count()
+                })
             })
             .collect();
         assert_eq!(racers.into_iter().map(|racer| racer.join().unwrap()).sum::<usize>(), 50);
