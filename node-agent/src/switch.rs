@@ -111,7 +111,9 @@ impl Switch {
                 }
                 Err(error) => return Err(error.into()),
             }
-            gone.iter().for_each(|subnet| drop(known.remove(subnet)));
+            for subnet in &gone {
+                known.remove(subnet);
+            }
             let added = add.into_iter().filter(|neighbor| !self.refused.contains_key(&neighbor.subnet));
             known.extend(added.map(|neighbor| (neighbor.subnet, neighbor)));
         }
