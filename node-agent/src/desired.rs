@@ -53,7 +53,8 @@ impl Desired {
         let own = here.own.to_string();
         let mut found = Vec::new();
         for (key, entry) in view.entries().filter(|(key, _)| *key != own) {
-            let neighbors = entry.lease.clone().and_then(|(subnets, said)| neighbors(subnets, &said, network, here));
+            let lease = entry.lease.as_ref().map_err(String::clone);
+            let neighbors = lease.and_then(|(subnets, said)| neighbors(*subnets, said, network, here));
             match neighbors {
                 Ok(neighbors) => found.push((key, neighbors)),
                 Err(why) => desired.pass_over(key, why),

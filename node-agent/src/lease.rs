@@ -117,7 +117,7 @@ impl Attributes {
     /// What a vxlan lease says of the VTEP towards that family.
     pub fn vxlan(&self, v6: bool) -> Option<VxlanData> {
         let data = if v6 { self.data_v6.as_ref().or(self.data.as_ref()) } else { self.data.as_ref() };
-        serde_json::from_value(data?.clone()).ok()
+        VxlanData::deserialize(data?).ok()
     }
 
     /// Where the node is towards pods of that family.

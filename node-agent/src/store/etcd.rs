@@ -145,21 +145,13 @@ impl Store for Etcd {
         let watch = move || {
             let mut pause = PAUSE_MIN;
             loop {
-                let heard = watcher.follow(&listener);
+                let followed = watcher.follow(&listener);
                 watcher.client = None;
-                let told = match heard {
-                    Ok(Heard { listening: false, .. }) => false,
-                    Ok(Heard { anything, .. }) => {
-                        pause = if anything { PAUSE_MIN } else { pause };
-                        true
-                    }
-                    Err(error) => listener(Update::Trouble(error.report())),
-                };
-                if !told {
+                pause = if followed.is_ok() { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+                if !followed.unwrap_or_else(|error| listener(Update::Trouble(error.report()))) {
                     return;
                 }
                 thread::sleep(pause);
-                pause = (pause * 2).min(PAUSE_MAX);
             }
         };
         let started = thread::Builder::new().name("store".to_owned()).spawn(watch);
@@ -167,19 +159,13 @@ impl Store for Etcd {
     }
 }
 
-/// How following went.
-struct Heard {
-    listening: bool,
-    anything: bool,
-}
-
 impl Etcd {
-    /// Says all leases and then changes, until etcd has to be asked anew.
-    fn follow(&mut self, listener: &Listener) -> Result<Heard, Error> {
+    /// Says all leases and then changes, until etcd has to be asked anew; false when nobody listens any more.
+    fn follow(&mut self, listener: &Listener) -> Result<bool, Error> {
         let settings = self.settings.clone();
         let (leases, revision) = self.call("list the leases", async |client| settings.list(client).await)?;
         if !listener(Update::All(leases)) {
-            return Ok(Heard { listening: false, anything: true });
+            return Ok(false);
         }
         let prefix = settings.subnets();
         let options = WatchOptions::new().with_prefix().with_start_revision(revision + 1);
@@ -189,7 +175,7 @@ impl Etcd {
         loop {
             let message = self.runtime.block_on(stream.message()).map_err(failed)?;
             let Some(message) = message.filter(|message| !message.canceled()) else {
-                return Ok(Heard { listening: true, anything: true });
+                return Ok(true);
             };
             let change = |event: &etcd_client::Event| {
                 let pair = event.kv()?;
@@ -198,7 +184,7 @@ impl Etcd {
             };
             let changes: Vec<_> = message.events().iter().filter_map(change).collect();
             if !changes.is_empty() && !listener(Update::Some(changes)) {
-                return Ok(Heard { listening: false, anything: true });
+                return Ok(false);
             }
         }
     }
