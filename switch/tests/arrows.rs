@@ -10,7 +10,7 @@ use std::{
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, TargetKind};
 
 /// Every crate of the workspace and which of our own crates its non-test code may use.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("podswitch-ring", &[]),
     ("podswitch-packet", &[]),
     ("podswitch-route-table", &["podswitch-packet"]),
@@ -30,6 +30,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "podswitch-host",
         ],
     ),
+    ("podswitch-agent", &["podswitch-packet", "podswitch-control", "podswitch-host"]),
     ("podswitch-cni", &["podswitch-packet", "podswitch-control", "podswitch-host"]),
     (
         "podswitch-bench",

@@ -1,0 +1,256 @@
+//! The agent's one thread: it comes to a lease, keeps it, and has the switch know the other nodes.
+//!
+//! ```text
+//!  network --> subnet --> files --> ready                       each waits for the store as long as it takes
+//!  then, for ever:   updates of the store --> View --> Desired --> Switch
+//!                    the lease: renewed in time; looked after at once when the store shows another text
+//! ```
+//!
+//! Nothing that goes wrong ends it. Without the store it goes on with what it knows; a lease that somebody else took is left
+//! to them, told, and taken again when it is free; a switch that is away is told all when it is back. It may be killed at
+//! any moment: what counts is in the store and in the switch.
+
+use std::net::IpAddr;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+use tracing::{info, warn};
+
+use crate::claim::{self, Held, Standing};
+use crate::config::{Config, Kind};
+use crate::desired::{Desired, Here};
+use crate::error::Error;
+use crate::lease::Attributes;
+use crate::network::Network;
+use crate::node::{self, Underlay};
+use crate::pages;
+use crate::status::Shared;
+use crate::store::{Files, Store, listener};
+use crate::switch::Switch;
+use crate::view::{Update, View};
+
+/// Runs until the process is ended.
+///
+/// # Errors
+/// What is wrong with the configuration, or with this node, from the start.
+pub fn run(config: &Config) -> Result<(), Error> {
+    let shared = Shared::new();
+    pages::serve(config.listen, shared.clone())?;
+    let address = config.public_ip.map_or_else(node::own_address, Ok)?;
+    let addresses: Vec<IpAddr> = [address.into()].into_iter().chain(config.public_ipv6.map(IpAddr::V6)).collect();
+    let underlay = Underlay::of(&addresses)?;
+    shared.update(|status| status.address = Some(address.to_string()));
+    let mut store = open(config)?;
+    let network = insist(&shared, || network(store.as_mut(), config));
+    let said = Attributes::of(network.backend, address, config.public_ipv6);
+    shared.update(|status| {
+        status.network = Some(network.v4.network.to_string());
+        status.backend = Some(network.backend.name());
+    });
+    let remembered = node::remembered(&config.remembered);
+    let held = insist(&shared, || claim::acquire(store.as_mut(), &network, &said, remembered.as_ref()));
+    node::remember(&config.remembered, &held)?;
+    node::write(&config.subnet_env, &node::subnet_env(&network, &held, &underlay))?;
+    node::write(&config.switch_config, &node::switch_config(&network, &held, &said))?;
+    shared.update(|status| status.subnets = Some(held.subnets.to_string()));
+    info!("this node has {}", held.subnets);
+    let (sender, updates) = mpsc::channel();
+    store.watch(listener(sender, |update| (Instant::now(), update)))?;
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        warn!("systemd could not be told that the agent is ready: {error}");
+    }
+    let here = Here { own: held.subnets, addresses, links: underlay.links };
+    let switch = Switch::new(config.socket.clone());
+    let renew_every = Duration::from_secs(config.lease_seconds.into()) / 3;
+    let mut agent = Agent { store, network, said, held, here, view: None, switch, shared };
+    agent.turn_for_ever(&updates, renew_every);
+    Ok(())
+}
+
+/// What it knows, and whom it speaks to.
+struct Agent {
+    store: Box<dyn Store>,
+    network: Network,
+    said: Attributes,
+    held: Held,
+    here: Here,
+    /// None until the store has said all.
+    view: Option<View>,
+    switch: Switch,
+    shared: Shared,
+}
+
+impl Agent {
+    fn turn_for_ever(&mut self, updates: &Receiver<(Instant, Update)>, renew_every: Duration) {
+        let (mut renew_at, mut doubt_at) = (Instant::now() + renew_every, Instant::now() + DOUBT_EVERY);
+        loop {
+            let since = match updates.recv_timeout(LOOK_EVERY) {
+                Ok(first) => self.take(first, updates),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the store's thread lasts while somebody listens"),
+            };
+            let now = Instant::now();
+            if now >= doubt_at {
+                self.switch.doubt();
+                doubt_at = now + DOUBT_EVERY;
+            }
+            self.program(since);
+            if now >= renew_at || self.is_in_doubt(since.is_some()) {
+                let kept = self.keep();
+                renew_at = now + if kept { renew_every } else { RETRY_EVERY.min(renew_every) };
+            }
+        }
+    }
+
+    /// Takes all updates there are; when the first came that changed something.
+    fn take(&mut self, first: (Instant, Update), more: &Receiver<(Instant, Update)>) -> Option<Instant> {
+        let mut since = None;
+        for (at, update) in [first].into_iter().chain(more.try_iter()) {
+            let trouble = match &update {
+                Update::Trouble(trouble) => Some(trouble.clone()),
+                _ => None,
+            };
+            if let Some(trouble) = &trouble {
+                warn!("{trouble}");
+                self.shared.counts.store_troubles.inc();
+            } else {
+                since = since.or(Some(at));
+            }
+            if matches!(update, Update::All(_)) {
+                self.shared.counts.resyncs.inc();
+                self.view.get_or_insert_default();
+            }
+            if let Some(view) = &mut self.view {
+                view.apply(update);
+            }
+            self.shared.update(|status| status.store_trouble = trouble);
+        }
+        since
+    }
+
+    /// Has the switch know what it should.
+    fn program(&mut self, since: Option<Instant>) {
+        let Some(view) = &self.view else { return };
+        let own = (self.held.subnets, &self.said);
+        let mut due = since.is_some();
+        let told = (|| {
+            if since.is_none() {
+                due = self.switch.restarted()? || self.switch.is_doubted();
+            }
+            if !due {
+                return Ok(None);
+            }
+            let desired = Desired::new(view, &self.network, &self.here);
+            self.switch.tell(&desired, &self.network, own)?;
+            Ok(Some(desired.passed_over))
+        })();
+        let told: Result<_, Error> = told;
+        if let Err(error) = &told {
+            self.shared.counts.switch_troubles.inc();
+            let report = error.report();
+            if self.shared.status().switch_trouble.as_ref() != Some(&report) {
+                warn!("{report}{}", error.hint().map_or(String::new(), |hint| format!("; {hint}")));
+            }
+        } else if let Some(since) = since {
+            self.shared.counts.programmed.observe(since.elapsed().as_secs_f64());
+        }
+        let (known, refused, leases) = (self.switch.known(), self.switch.refused(), view.entries().len());
+        self.shared.update(|status| {
+            status.leases = leases;
+            match told {
+                Ok(passed_over) => {
+                    (status.switch_trouble, status.neighbors, status.refused) = (None, known, refused);
+                    status.passed_over = passed_over.unwrap_or_else(|| std::mem::take(&mut status.passed_over));
+                }
+                Err(error) => status.switch_trouble = Some(error.report()),
+            }
+        });
+    }
+
+    /// The store shows something else than what this node wrote.
+    fn is_in_doubt(&self, news: bool) -> bool {
+        let differs = |view: &View| view.get(&self.held.subnets.to_string()) != Some(&self.held.text);
+        news && self.view.as_ref().is_some_and(differs)
+    }
+
+    /// Renews the lease or takes it again; false where it is not held.
+    fn keep(&mut self) -> bool {
+        let (kept, trouble) = match claim::keep(self.store.as_mut(), &self.held, &self.said) {
+            Ok(Standing::Kept) => (true, None),
+            Ok(Standing::Regained) => {
+                warn!("the lease of {} was gone or changed, and is held again", self.held.subnets);
+                self.shared.counts.conflicts.inc();
+                (true, None)
+            }
+            Ok(Standing::Lost(why)) => {
+                if self.shared.status().lease_trouble.as_ref() != Some(&why) {
+                    warn!("{why}: pods that are here go on, and the node is not ready");
+                    self.shared.counts.conflicts.inc();
+                }
+                (false, Some(why))
+            }
+            // It is not known to be lost: what was true last holds.
+            Err(error) => {
+                self.shared.counts.store_troubles.inc();
+                warn!("the lease could not be renewed: {}", error.report());
+                (false, self.shared.status().lease_trouble)
+            }
+        };
+        self.shared.update(|status| status.lease_trouble = trouble);
+        kept
+    }
+}
+
+fn open(config: &Config) -> Result<Box<dyn Store>, Error> {
+    match config.store {
+        Kind::File => Ok(Box::new(Files::new(config.folder.clone())?)),
+        #[cfg(feature = "etcd")]
+        Kind::Etcd => Ok(Box::new(crate::store::Etcd::new(crate::store::EtcdSettings {
+            endpoints: config.etcd_endpoints.clone(),
+            prefix: config.etcd_prefix.trim_end_matches('/').to_owned(),
+            ca: config.etcd_ca.clone(),
+            identity: config.etcd_certificate.clone().zip(config.etcd_key.clone()),
+            user: config.etcd_user.clone().zip(config.etcd_password_file.clone()),
+            lease: Duration::from_secs(config.lease_seconds.into()),
+        })?)),
+        #[cfg(not(feature = "etcd"))]
+        Kind::Etcd => Err(Error::Setting { key: "store", fault: "this agent was built without etcd".to_owned() }),
+    }
+}
+
+fn network(store: &mut dyn Store, config: &Config) -> Result<Network, Error> {
+    if let Some(text) = store.network()? {
+        return Ok(text.parse()?);
+    }
+    let offer = config.network_text().ok_or(Error::NoNetwork)?;
+    store.offer_network(&offer)?;
+    Ok(store.network()?.ok_or(Error::NoNetwork)?.parse()?)
+}
+
+/// Tries until it is done, and says once of each new trouble what keeps it.
+fn insist<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<T, Error>) -> T {
+    loop {
+        let error = match attempt() {
+            Ok(done) => {
+                shared.update(|status| status.store_trouble = None);
+                return done;
+            }
+            Err(error) => error,
+        };
+        let report = error.report();
+        shared.counts.store_troubles.inc();
+        if shared.status().store_trouble.as_ref() != Some(&report) {
+            warn!("{report}{}", error.hint().map_or(String::new(), |hint| format!("; {hint}")));
+        }
+        shared.update(|status| status.store_trouble = Some(report));
+        thread::sleep(RETRY_EVERY);
+    }
+}
+
+/// How long a restart of the switch may go unnoticed.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long a neighbour that somebody deleted by force may be missing.
+const DOUBT_EVERY: Duration = Duration::from_secs(30);
+const RETRY_EVERY: Duration = Duration::from_secs(1);

@@ -1,0 +1,198 @@
+//! Nodes find each other, and what happens to etcd and to agents does not reach pods.
+
+use std::process::{Command, Stdio};
+
+use agent::lease::Attributes;
+
+use crate::cluster::{Cluster, Node, SUBNETS, must, namespace, ping};
+use crate::rig::{until, until_is};
+
+const VXLAN: &str = "{ Network = \"10.244.0.0/16\", Backend = { Type = \"vxlan\" } }";
+
+#[test]
+fn two_nodes_of_ours_and_one_of_the_kernels_reach_each_others_pods() {
+    let cluster = Cluster::new();
+    let kernel = cluster.kernel_node(200);
+    let (one, two) = (cluster.node(1, VXLAN), cluster.node(2, VXLAN));
+    [&one, &two].into_iter().for_each(|node| node.until_ready(2));
+    kernel.program(&cluster);
+    let (a, b) = (one.pod(), two.pod());
+    for (from, to) in
+        [(&a.namespace, b.address), (&b.namespace, a.address), (&kernel.pod, a.address), (&kernel.pod, b.address)]
+    {
+        ping(from, to);
+    }
+    ping(&a.namespace, kernel.address());
+    ping(&kernel.namespace, b.address);
+    let subnet = one.subnet();
+    let env = std::fs::read_to_string(one.path("subnet.env")).unwrap();
+    let router = subnet.net().hosts().next().unwrap();
+    assert_eq!(
+        env,
+        format!("FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET={router}/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n")
+    );
+    assert_eq!(one.page("/healthz"), "ok\n200");
+    assert_eq!(one.page("/readyz"), "ready\n200");
+    let metrics = one.page("/metrics");
+    for line in ["podswitch_agent_neighbors 2", "podswitch_agent_leases 3", "podswitch_agent_ready 1", "# EOF"] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
+    assert!(one.client().neighbors().unwrap().iter().all(|neighbor| neighbor.origin == control::Origin::Agent));
+}
+
+#[test]
+fn nodes_without_a_tunnel_find_each_other_too() {
+    let cluster = Cluster::new();
+    let network = VXLAN.replace("vxlan", "host-gw");
+    let (one, two) = (cluster.node(1, &network), cluster.node(2, &network));
+    for node in [&one, &two] {
+        node.until_ready(1);
+        must(&node.namespace, "sysctl -q -w net.ipv4.conf.eth0.forwarding=1");
+    }
+    let (a, b) = (one.pod(), two.pod());
+    ping(&a.namespace, b.address);
+    ping(&b.namespace, a.address);
+}
+
+/// Pings go on all the while, and each must be answered.
+#[test]
+fn pods_do_not_notice_that_etcd_is_away_and_agents_are_killed() {
+    let mut cluster = Cluster::new();
+    let (mut one, two) = (cluster.node(1, VXLAN), cluster.node(2, VXLAN));
+    [&one, &two].into_iter().for_each(|node| node.until_ready(1));
+    let (a, b) = (one.pod(), two.pod());
+    ping(&a.namespace, b.address);
+    let mut command = Command::new("ping");
+    command.args(["-n", "-q", "-i", "0.02", "-w", "600", &b.address.to_string()]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let pings = a.namespace.run(|| command.spawn()).unwrap().unwrap();
+    let subnet = one.subnet();
+    cluster.server.kill();
+    until("the agent's notice", || one.status().filter(|status| !status["store_trouble"].is_null()));
+    assert_eq!(one.page("/readyz"), "ready\n200", "what the store said last holds");
+    // Restarted while the store is away, it waits for it and leaves the switch alone.
+    one.kill_agent();
+    one.start_agent();
+    until("the agent's notice", || one.status().filter(|status| !status["store_trouble"].is_null()));
+    assert_eq!(one.client().neighbors().unwrap().len(), 1);
+    cluster.server.start(Some(&cluster.hub));
+    one.until_ready(1);
+    for _ in 0..10 {
+        one.kill_agent();
+        one.start_agent();
+        one.until_ready(1);
+    }
+    assert_eq!(one.subnet(), subnet);
+    assert_eq!(cluster.leases().len(), 2);
+    let pid = nix::unistd::Pid::from_raw(pings.id() as i32);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let output = pings.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains(" 0% packet loss"), "{text}");
+}
+
+#[test]
+fn a_stolen_subnet_is_told_and_pods_go_on() {
+    let cluster = Cluster::new();
+    let (one, two) = (cluster.node(1, VXLAN), cluster.node(2, VXLAN));
+    [&one, &two].into_iter().for_each(|node| node.until_ready(1));
+    let (a, b) = (one.pod(), two.pod());
+    ping(&a.namespace, b.address);
+    let lease = |node: &Node| node.status().unwrap()["subnets"].as_str().unwrap().to_owned();
+    let (key, text) = cluster.leases().into_iter().find(|(key, _)| *key == lease(&one)).unwrap();
+    let mut other: Attributes = serde_json::from_str(&text).unwrap();
+    other.public_ip = [192, 168, 9, 99].into();
+    cluster.etcdctl(&["put", &format!("{SUBNETS}{key}"), &other.text()]);
+    let trouble = until("the agent's notice", || one.status()?["lease_trouble"].as_str().map(str::to_owned));
+    assert!(trouble.contains("192.168.9.99"), "{trouble}");
+    assert!(one.page("/readyz").ends_with("503"));
+    assert_eq!(one.page("/healthz"), "ok\n200");
+    assert_eq!(one.client().neighbors().unwrap().len(), 1, "its pods go on speaking to others");
+    cluster.etcdctl(&["del", &format!("{SUBNETS}{key}")]);
+    one.until_ready(1);
+    two.until_ready(1);
+    until_is(&Some(text), || cluster.leases().into_iter().find(|(found, _)| *found == key).map(|(_, text)| text));
+    until_is(&192, || match two.client().neighbors().unwrap()[0].via {
+        std::net::IpAddr::V4(via) if via.octets()[3] == 1 => via.octets()[0],
+        _ => 0,
+    });
+    ping(&a.namespace, b.address);
+}
+
+#[test]
+fn a_switch_that_starts_anew_is_told_all_again_and_what_others_told_it_stays() {
+    let cluster = Cluster::new();
+    let (mut one, two) = (cluster.node(1, VXLAN), cluster.node(2, VXLAN));
+    [&one, &two].into_iter().for_each(|node| node.until_ready(1));
+    let by_hand = control::Neighbor {
+        subnet: "10.99.0.0/24".parse().unwrap(),
+        via: "192.168.9.77".parse().unwrap(),
+        backend: control::Backend::Vxlan,
+        mac: Some(packet::Mac([2, 0, 0, 0, 0, 9])),
+        origin: control::Origin::Cli,
+    };
+    let change = control::ChangeNeighbors { add: vec![by_hand], delete: Vec::new() };
+    one.client().change_neighbors(change.clone()).unwrap();
+    one.kill_switch();
+    std::fs::remove_dir_all(one.path("state")).unwrap();
+    must(&one.namespace, "ip link delete podswitch0");
+    one.start_switch();
+    one.client().change_neighbors(change).unwrap();
+    until("both neighbours", || (one.client().neighbors().unwrap().len() == 2).then_some(()));
+    one.until_ready(1);
+    // Leases that come, change and go.
+    let key = format!("{SUBNETS}10.244.250.0-24");
+    let lease = |last: u8| {
+        format!(
+            r#"{{"PublicIP":"192.168.9.{last}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"02:00:00:00:00:{last:02}"}}}}"#
+        )
+    };
+    let via = || one.client().neighbors().unwrap().iter().map(|one| one.via.to_string()).collect::<Vec<_>>();
+    for last in [50, 51] {
+        cluster.etcdctl(&["put", &key, &lease(last)]);
+        until("the lease", || via().contains(&format!("192.168.9.{last}")).then_some(()));
+    }
+    cluster.etcdctl(&["put", &key, &lease(1)]);
+    until("the lease that names this node's address", || {
+        let status = one.status()?;
+        let why = status["passed_over"][0]["why"].as_str()?;
+        (why.contains("own address") && via().len() == 2).then_some(())
+    });
+    cluster.etcdctl(&["del", &key]);
+    until("its end", || one.status()?["passed_over"].as_array()?.is_empty().then_some(()));
+}
+
+#[test]
+fn nodes_that_share_a_folder_need_no_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = namespace("psw-node");
+    for line in [
+        "ip link set lo up",
+        "ip link add up0 type bridge",
+        "ip address add 192.168.9.1/24 dev up0",
+        "ip link set up0 up",
+    ] {
+        must(&node, line);
+    }
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let text = format!(
+        "folder = \"{}\"\nnetwork = {VXLAN}\npublic_ip = \"192.168.9.1\"\nsocket = \"{}\"\nswitch_config = \"{}\"\n\
+         subnet_env = \"{}\"\nremembered = \"{}\"\n",
+        path("store"),
+        path("socket"),
+        path("switch.toml"),
+        path("subnet.env"),
+        path("lease")
+    );
+    std::fs::write(folder.path().join("agent.toml"), text).unwrap();
+    let agent = env!("CARGO_BIN_EXE_podswitch-agent");
+    let mut command = Command::new(agent);
+    command.args(["run", "--config", &path("agent.toml")]).stdin(Stdio::null()).stderr(Stdio::null());
+    let mut child = node.run(|| command.spawn()).unwrap().unwrap();
+    until("the switch's configuration", || folder.path().join("switch.toml").exists().then_some(()));
+    assert_eq!(std::fs::read_dir(folder.path().join("store/subnets")).unwrap().count(), 1);
+    let said = must(&node, &format!("{agent} status"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(said.contains("address         192.168.9.1"), "{said}");
+}
