@@ -6,8 +6,8 @@
 //! | `prefix-trie`, `poptrie`, `treebitmap` | crates, address by address; `treebitmap` is what `ip_network_table` is made of |
 //! | `rte_lpm`, `rte_fib`, `rte_lpm6`, `rte_fib6` | DPDK's, in bulk, with AVX-512 where the processor has it |
 //!
-//! [`tables`] says what the tables hold and how addresses are drawn; the case is how. Every contestant's answer to every address
-//! is checked before anything is measured. [`updates`] measures what changes cost on the tables of a cluster.
+//! `tables.rs` says what the tables hold and how addresses are drawn; the case is how. Every contestant's answer to every address
+//! is checked before anything is measured. `updates.rs` measures what changes cost on the tables of a cluster.
 //!
 //! Loading is measured once, before anything else: by one insertion after the other, shorter prefixes first. What it takes of
 //! memory is by how much this process has grown, the writer's part included.
