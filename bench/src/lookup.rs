@@ -6,11 +6,11 @@
 //! | `prefix-trie`, `poptrie`, `treebitmap` | crates, address by address; `treebitmap` is what `ip_network_table` is made of |
 //! | `rte_lpm`, `rte_fib`, `rte_lpm6`, `rte_fib6` | DPDK's, in bulk, with AVX-512 where the processor has it |
 //!
-//! [`tables`] says what the tables hold and how addresses are drawn; the case is how. Every contestant's answer to every address
-//! is checked before anything is measured. [`updates`] measures what changes cost on the tables of a cluster.
+//! `tables.rs` says what the tables hold and how addresses are drawn; the case is how. Every contestant's answer to every address
+//! is checked before anything is measured. `updates.rs` measures what changes cost on the tables of a cluster.
 //!
 //! Loading is measured once, before anything else: by one insertion after the other, shorter prefixes first. What it takes of
-//! memory is by how much this process has grown, routes included; DPDK's tables take theirs from a heap made before.
+//! memory is by how much this process has grown, the writer's part included.
 
 use std::hint::black_box;
 use std::io::Write;
@@ -189,7 +189,10 @@ impl Bench<'_> {
         let files: Vec<NamedTempFile> = files.collect::<Result<_>>()?;
         let loading = |name: &str| self.progress.set_message(format!("{} into {name}", table.name));
         loading("ours");
-        let mut all = vec![Contestant::of_crate("ours", draws, || Box::new(Ours::load(routes)))?];
+        let resident = || machine::resident_megabytes_of(std::process::id());
+        let before = resident()?;
+        let mut all = vec![Contestant::of_crate("ours", draws, || Box::new(Ours::load(routes)))];
+        all[0].load_mb.push(resident()? - before);
         for &peer in &self.peers {
             interrupt::check()?;
             let (name, kind) = match (peer, table.is_v6) {
@@ -203,9 +206,9 @@ impl Bench<'_> {
             };
             loading(name);
             all.push(match (peer, self.dpdk) {
-                (Peer::PrefixTrie, _) => Contestant::of_crate(name, draws, || Box::new(PrefixTrie::load(routes)))?,
-                (Peer::Poptrie, _) => Contestant::of_crate(name, draws, || Box::new(PoptrieCrate::load(routes)))?,
-                (Peer::Treebitmap, _) => Contestant::of_crate(name, draws, || Box::new(TreeBitmap::load(routes)))?,
+                (Peer::PrefixTrie, _) => Contestant::of_crate(name, draws, || Box::new(PrefixTrie::load(routes))),
+                (Peer::Poptrie, _) => Contestant::of_crate(name, draws, || Box::new(PoptrieCrate::load(routes))),
+                (Peer::Treebitmap, _) => Contestant::of_crate(name, draws, || Box::new(TreeBitmap::load(routes))),
                 (_, Some(program)) => {
                     Contestant::of_dpdk(program, (name, kind), self.cpu(), &files).map_err(Error::of(name))?
                 }
@@ -243,7 +246,7 @@ struct Contestant {
     name: &'static str,
     place: Place,
     load_ms: [f64; 1],
-    /// None of what has its memory elsewhere.
+    /// Of ours alone: what comes later takes memory that was used before.
     load_mb: Vec<f64>,
     /// Of each draw, millions of lookups a second.
     rates: Vec<Vec<f64>>,
@@ -257,14 +260,12 @@ enum Place {
 }
 
 impl Contestant {
-    fn of_crate(name: &'static str, draws: &[Keys], load: impl FnOnce() -> Box<dyn Lookup>) -> Result<Self> {
-        let resident = || machine::resident_megabytes_of(std::process::id());
-        let (before, began) = (resident()?, Instant::now());
+    fn of_crate(name: &'static str, draws: &[Keys], load: impl FnOnce() -> Box<dyn Lookup>) -> Self {
+        let began = Instant::now();
         let lookup = load();
         let load_ms = began.elapsed().as_secs_f64() * 1e3;
-        let load_mb = vec![resident()? - before];
         draws.iter().for_each(|keys| keys.check(&*lookup, name));
-        Ok(Self { load_mb, ..Self::new(name, Place::Here(lookup), load_ms, draws.len()) })
+        Self::new(name, Place::Here(lookup), load_ms, draws.len())
     }
 
     fn of_dpdk(

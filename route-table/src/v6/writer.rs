@@ -330,7 +330,7 @@ impl Content {
             return false;
         }
         let above = address >> (128 - begin(layer));
-        let boundary = (above << 32 | u128::from(self.keys[at]) + 1) << (96 - begin(layer));
+        let boundary = ((above << 32) + u128::from(self.keys[at]) + 1) << (96 - begin(layer));
         // Two routes of one length and one next hop may lie side by side: a route has all its first bits in common.
         left == Entry::EMPTY || (boundary ^ (boundary - 1)) >> (128 - u32::from(left.length())) == 0
     }

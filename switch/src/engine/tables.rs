@@ -158,6 +158,11 @@ impl Tables {
 
     /// The same, in force a moment later: for many at once.
     pub(super) fn load(&mut self, prefix: Prefix, hop: NextHop) -> Result<(), Refusal> {
+        if self.routes.insert(prefix, hop).is_ok() {
+            return Ok(());
+        }
+        // Perhaps only what earlier changes have unlinked is in the way.
+        self.settle();
         self.routes.insert(prefix, hop).map(drop).map_err(|full| no_room(&full))
     }
 
