@@ -1,6 +1,7 @@
 //! The command line of `podswitch-bench`.
 
 mod examples;
+mod values;
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -101,7 +102,7 @@ struct DemoArguments {
     #[arg(long, default_value = "vxlan", value_name = "BACKEND")]
     backend: Backend,
     /// Seconds each throughput is counted.
-    #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
+    #[arg(long, default_value = "2", value_name = "S", value_parser = values::seconds)]
     seconds: Duration,
     /// Print one JSON object instead of the table.
     #[arg(long)]
@@ -113,7 +114,7 @@ struct LocalArguments {
     #[command(flatten)]
     rounds: RoundsArguments,
     /// Whom to compare with; nobody without a name.
-    #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "PEER", value_parser = peer, default_value = DEFAULT_PEERS)]
+    #[arg(long, num_args = 0.., value_delimiter = ',', value_name = "PEER", value_parser = values::peer, default_value = DEFAULT_PEERS)]
     peers: Vec<Wiring>,
     #[command(flatten)]
     program: ProgramArguments,
@@ -132,7 +133,7 @@ struct RoundsArguments {
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Seconds each load is counted, after its warm-up.
-    #[arg(long, default_value = "2", value_name = "S", value_parser = seconds)]
+    #[arg(long, default_value = "2", value_name = "S", value_parser = values::seconds)]
     seconds: Duration,
     /// CPU of the sender|CPU of the receiver; by default one core, and two where there are two.
     #[arg(long, value_delimiter = ',', value_name = "CASE")]
@@ -205,10 +206,10 @@ struct OrderArguments {
 #[derive(Debug, clap::Args)]
 struct ProgramArguments {
     /// The CPU of the switch and of the plain forwarder; `none` leaves the forwarder to the scheduler and the switch to its own choice.
-    #[arg(long, default_value = "none", value_name = "N|none", value_parser = cpu_or_none)]
-    switch_cpu: SwitchCpu,
+    #[arg(long, default_value = "none", value_name = "N|none", value_parser = values::cpu_or_none)]
+    switch_cpu: values::SwitchCpu,
     /// A line of the switch's configuration, in TOML; repeatable.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = setting)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = values::setting)]
     switch_config: Vec<String>,
 }
 
@@ -221,7 +222,7 @@ struct NodeArguments {
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Seconds each load is counted.
-    #[arg(long, default_value = "3", value_name = "S", value_parser = seconds)]
+    #[arg(long, default_value = "3", value_name = "S", value_parser = values::seconds)]
     seconds: Duration,
     /// What to report; everything by default.
     #[arg(long, value_delimiter = ',', value_name = "METRIC")]
@@ -256,7 +257,7 @@ struct PathArguments {
     #[arg(long, default_value_t = 9, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
     /// Seconds each figure is counted.
-    #[arg(long, default_value = "0.5", value_name = "S", value_parser = seconds)]
+    #[arg(long, default_value = "0.5", value_name = "S", value_parser = values::seconds)]
     seconds: Duration,
     /// Compare with the path on two and on three threads, and with two switches beside each other.
     #[arg(long)]
@@ -290,10 +291,6 @@ struct MemoryArguments {
     #[arg(long)]
     json: bool,
 }
-
-/// The CPU of what stands between the pods, if it is bound to one.
-#[derive(Debug, Clone, Copy)]
-struct SwitchCpu(Option<usize>);
 
 fn main() -> ExitCode {
     run(Arguments::parse()).unwrap_or_else(|error| {
@@ -497,27 +494,6 @@ fn print<T: Serialize>(result: &T, json: bool, table: impl Fn(&T) -> String) -> 
 
 fn progress_style() -> ProgressStyle {
     ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} of about {duration}  {msg}").expect("a legal template")
-}
-
-fn seconds(text: &str) -> std::result::Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| (0.05..=3600.0).contains(seconds));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "write a number of seconds from 0.05 to 3600".to_owned())
-}
-
-fn cpu_or_none(text: &str) -> std::result::Result<SwitchCpu, String> {
-    match text {
-        "none" => Ok(SwitchCpu(None)),
-        number => number.parse().map(|cpu| SwitchCpu(Some(cpu))).map_err(|_| "write a CPU number or `none`".to_owned()),
-    }
-}
-
-fn setting(text: &str) -> std::result::Result<String, String> {
-    if text.contains('=') { Ok(text.to_owned()) } else { Err("write KEY=VALUE, as in 'poll=\"spin\"'".to_owned()) }
-}
-
-fn peer(text: &str) -> std::result::Result<Wiring, String> {
-    let peer = Wiring::from_str(text, false).ok().filter(|&wiring| wiring != Wiring::Ours);
-    peer.ok_or_else(|| "write kernel-route, kernel-bridge, kernel-veth or tun-tap".to_owned())
 }
 
 const DEFAULT_PEERS: &str = "kernel-route,kernel-bridge,tun-tap";

@@ -10,6 +10,7 @@
 //! to them, told, and taken again when it is free; a switch that is away is told all when it is back. It may be killed at
 //! any moment: what counts is in the store and in the switch.
 
+use std::mem;
 use std::net::IpAddr;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
@@ -20,7 +21,7 @@ use tracing::{info, warn};
 
 use crate::claim::{self, Held, Standing};
 use crate::config::{Config, Kind};
-use crate::desired::{Desired, Here};
+use crate::desired::{Desired, Here, PassedOver};
 use crate::error::Error;
 use crate::lease::Attributes;
 use crate::network::Network;
@@ -52,7 +53,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     let remembered = node::remembered(&config.remembered);
     let held = insist(&shared, || claim::acquire(store.as_mut(), &network, &said, remembered.as_ref()));
     node::remember(&config.remembered, &held)?;
-    node::write(&config.subnet_env, &node::subnet_env(&network, &held, &underlay))?;
+    node::write(&config.subnet_env, &node::subnet_env(&network, &held, &said, &underlay))?;
     node::write(&config.switch_config, &node::switch_config(&network, &held, &said))?;
     shared.update(|status| status.subnets = Some(held.subnets.to_string()));
     info!("this node has {}", held.subnets);
@@ -113,7 +114,9 @@ impl Agent {
                 _ => None,
             };
             if let Some(trouble) = &trouble {
-                warn!("{trouble}");
+                if self.shared.status().store_trouble.as_ref() != Some(trouble) {
+                    warn!("{trouble}");
+                }
                 self.shared.counts.store_troubles.inc();
             } else {
                 since = since.or(Some(at));
@@ -132,41 +135,34 @@ impl Agent {
 
     /// Has the switch know what it should.
     fn program(&mut self, since: Option<Instant>) {
-        let Some(view) = &self.view else { return };
-        let own = (self.held.subnets, &self.said);
-        let mut due = since.is_some();
-        let told = (|| {
-            if since.is_none() {
-                due = self.switch.restarted()? || self.switch.is_doubted();
-            }
-            if !due {
-                return Ok(None);
-            }
-            let desired = Desired::new(view, &self.network, &self.here);
-            self.switch.tell(&desired, &self.network, own)?;
-            Ok(Some(desired.passed_over))
-        })();
-        let told: Result<_, Error> = told;
-        if let Err(error) = &told {
+        let told = self.tell(since.is_some());
+        let trouble = told.as_ref().err().map(|error| {
             self.shared.counts.switch_troubles.inc();
-            let report = error.report();
-            if self.shared.status().switch_trouble.as_ref() != Some(&report) {
-                warn!("{report}{}", error.hint().map_or(String::new(), |hint| format!("; {hint}")));
-            }
-        } else if let Some(since) = since {
+            warn_once(self.shared.status().switch_trouble.as_deref(), error)
+        });
+        if let (Some(since), None) = (since, &trouble) {
             self.shared.counts.programmed.observe(since.elapsed().as_secs_f64());
         }
-        let (known, refused, leases) = (self.switch.known(), self.switch.refused(), view.entries().len());
+        let leases = self.view.as_ref().map_or(0, |view| view.entries().len());
+        let (neighbors, refused) = (self.switch.known(), self.switch.refused());
         self.shared.update(|status| {
-            status.leases = leases;
-            match told {
-                Ok(passed_over) => {
-                    (status.switch_trouble, status.neighbors, status.refused) = (None, known, refused);
-                    status.passed_over = passed_over.unwrap_or_else(|| std::mem::take(&mut status.passed_over));
-                }
-                Err(error) => status.switch_trouble = Some(error.report()),
+            (status.leases, status.switch_trouble) = (leases, trouble);
+            if let Ok(passed_over) = told {
+                (status.neighbors, status.refused) = (neighbors, refused);
+                status.passed_over = passed_over.unwrap_or_else(|| mem::take(&mut status.passed_over));
             }
         });
+    }
+
+    /// Tells the switch what it should know, if that or the switch is another; which leases were passed over then.
+    fn tell(&mut self, news: bool) -> Result<Option<Vec<PassedOver>>, Error> {
+        let Some(view) = &self.view else { return Ok(None) };
+        if !news && !self.switch.restarted()? && !self.switch.is_doubted() {
+            return Ok(None);
+        }
+        let desired = Desired::new(view, &self.network, &self.here);
+        self.switch.tell(&desired, &self.network, (self.held.subnets, &self.said))?;
+        Ok(Some(desired.passed_over))
     }
 
     /// The store shows something else than what this node wrote.
@@ -194,11 +190,12 @@ impl Agent {
             // It is not known to be lost: what was true last holds.
             Err(error) => {
                 self.shared.counts.store_troubles.inc();
-                warn!("the lease could not be renewed: {}", error.report());
-                (false, self.shared.status().lease_trouble)
+                let trouble = warn_once(self.shared.status().store_trouble.as_deref(), &error);
+                self.shared.update(|status| status.store_trouble = Some(trouble));
+                return false;
             }
         };
-        self.shared.update(|status| status.lease_trouble = trouble);
+        self.shared.update(|status| (status.lease_trouble, status.store_trouble) = (trouble, None));
         kept
     }
 }
@@ -239,14 +236,20 @@ fn insist<T>(shared: &Shared, mut attempt: impl FnMut() -> Result<T, Error>) -> 
             }
             Err(error) => error,
         };
-        let report = error.report();
         shared.counts.store_troubles.inc();
-        if shared.status().store_trouble.as_ref() != Some(&report) {
-            warn!("{report}{}", error.hint().map_or(String::new(), |hint| format!("; {hint}")));
-        }
-        shared.update(|status| status.store_trouble = Some(report));
+        let trouble = warn_once(shared.status().store_trouble.as_deref(), &error);
+        shared.update(|status| status.store_trouble = Some(trouble));
         thread::sleep(RETRY_EVERY);
     }
+}
+
+/// Logs a trouble unless it is the one known already; its report.
+fn warn_once(known: Option<&str>, error: &Error) -> String {
+    let report = error.report();
+    if known != Some(&report) {
+        warn!("{report}{}", error.hint().map_or(String::new(), |hint| format!("; {hint}")));
+    }
+    report
 }
 
 /// How long a restart of the switch may go unnoticed.

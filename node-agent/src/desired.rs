@@ -10,7 +10,7 @@ use control::{Backend as By, ChangeNeighbors, DeleteNeighbor, Neighbor, Origin};
 use packet::Prefix;
 use serde::Serialize;
 
-use crate::lease::{Attributes, Subnets, VxlanData, is_in, vtep_mac};
+use crate::lease::{Attributes, Subnets, VxlanData, vtep_mac};
 use crate::network::{Backend, Network};
 use crate::view::View;
 
@@ -139,7 +139,7 @@ fn vtep(said: &Attributes, vni: packet::Vni, v6: bool) -> Result<VxlanData, Stri
         return Ok(VxlanData { vni: vni.into(), mac: vtep_mac(said.public_ip) });
     }
     let data = said.vxlan(v6).ok_or("its BackendData holds no VNI and VtepMAC")?;
-    if !is_in(vni, data) {
+    if data.vni != u32::from(vni) {
         return Err(format!("its VNI is {}, the cluster's is {}", data.vni, u32::from(vni)));
     }
     if data.mac.is_group() || data.mac == packet::Mac::ZERO {

@@ -12,7 +12,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use packet::{Mac, Prefix, Vni};
+use packet::{Mac, Prefix};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -132,13 +132,9 @@ pub fn vtep_mac(address: Ipv4Addr) -> Mac {
     Mac([2, 0x76, a, b, c, d])
 }
 
-/// True where a lease's data is of that segment.
-pub fn is_in(vni: Vni, data: VxlanData) -> bool {
-    data.vni == u32::from(vni)
-}
-
 #[cfg(test)]
 mod tests {
+    use packet::Vni;
     use proptest::prelude::*;
 
     use super::*;

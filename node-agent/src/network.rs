@@ -14,6 +14,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use encap::{FLANNEL_UDP_PORT, FLANNEL_VXLAN_PORT, overhead};
 use ipnet::IpNet;
 use packet::{Prefix, Vni};
 use serde_json::{Map, Value};
@@ -179,7 +180,7 @@ impl Pool {
 impl Backend {
     fn of(keys: &Keys<'_>) -> Result<(Self, Option<u16>), NetworkError> {
         let options = match keys.find("Backend") {
-            None | Some(Value::Null) => return Ok((Backend::Udp { port: 8285 }, None)),
+            None | Some(Value::Null) => return Ok((Backend::Udp { port: FLANNEL_UDP_PORT }, None)),
             Some(value) => Keys::of("Backend ", value)?,
         };
         let word = options.get("Type", "text", |value| value.as_str().map(str::to_owned))?;
@@ -191,11 +192,11 @@ impl Backend {
             Some("vxlan") if flag("GBP")? => return Err(NetworkError::Gbp),
             Some("vxlan") => Backend::Vxlan {
                 vni: options.get("VNI", "VNI", vni)?.unwrap_or(Vni::FLANNEL),
-                port: port(8472)?,
+                port: port(FLANNEL_VXLAN_PORT)?,
                 direct: flag("DirectRouting")?,
             },
             Some("host-gw") => Backend::HostGw,
-            Some("udp") => Backend::Udp { port: port(8285)? },
+            Some("udp") => Backend::Udp { port: port(FLANNEL_UDP_PORT)? },
             Some("ipip") => Backend::Ipip { direct: flag("DirectRouting")? },
             Some("alloc") => Backend::Alloc,
             Some(other) => return Err(NetworkError::Backend { found: other.to_owned() }),
@@ -222,12 +223,13 @@ impl Backend {
         }
     }
 
-    /// By how many bytes it makes a packet longer.
-    pub fn overhead(self) -> u16 {
+    /// By how many bytes it makes a packet longer, where nodes may have IPv6 addresses and where not.
+    pub fn overhead(self, over_v6: bool) -> u16 {
         match self {
-            Backend::Vxlan { .. } => 50,
-            Backend::Udp { .. } => 28,
-            Backend::Ipip { .. } => 20,
+            Backend::Vxlan { .. } if over_v6 => overhead::VXLAN_V6,
+            Backend::Vxlan { .. } => overhead::VXLAN_V4,
+            Backend::Udp { .. } => overhead::FLANNEL_UDP,
+            Backend::Ipip { .. } => overhead::IPIP,
             Backend::HostGw | Backend::Alloc => 0,
         }
     }

@@ -102,14 +102,15 @@ pub fn switch_config(network: &Network, held: &Held, said: &Attributes) -> Strin
         _ => {}
     }
     if let Some(mtu) = network.mtu {
-        line("mtu", mtu.saturating_sub(network.backend.overhead()).to_string());
+        line("mtu", mtu.saturating_sub(network.backend.overhead(said.public_ipv6.is_some())).to_string());
     }
     text
 }
 
 /// What flannel's programs read.
-pub fn subnet_env(network: &Network, held: &Held, underlay: &Underlay) -> String {
-    let mtu = network.mtu.unwrap_or(underlay.mtu).saturating_sub(network.backend.overhead());
+pub fn subnet_env(network: &Network, held: &Held, said: &Attributes, underlay: &Underlay) -> String {
+    let overhead = network.backend.overhead(said.public_ipv6.is_some());
+    let mtu = network.mtu.unwrap_or(underlay.mtu).saturating_sub(overhead);
     let router = |subnet: Prefix| {
         let first = subnet.net().hosts().next().expect("a node's subnet has four addresses at least");
         let first = if subnet.address().is_ipv6() && first == subnet.address() {
@@ -176,16 +177,17 @@ mod tests {
 
     #[test]
     fn flannels_programs_find_what_they_know() {
-        let (mut network, held, _) = dual();
+        let (mut network, held, said) = dual();
         let underlay = Underlay { links: Vec::new(), mtu: 1500 };
         assert_eq!(
-            subnet_env(&network, &held, &underlay),
+            subnet_env(&network, &held, &said, &underlay),
             "FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.52.1/24\nFLANNEL_IPV6_NETWORK=fd00:10::/48\n\
-             FLANNEL_IPV6_SUBNET=fd00:10:0:7::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"
+             FLANNEL_IPV6_SUBNET=fd00:10:0:7::1/64\nFLANNEL_MTU=1430\nFLANNEL_IPMASQ=false\n"
         );
         network.v6 = None;
-        let text = subnet_env(&network, &held, &underlay);
-        assert!(!text.contains("IPV6"), "{text}");
+        let alone = Attributes { public_ipv6: None, ..said };
+        let text = subnet_env(&network, &held, &alone, &underlay);
+        assert!(!text.contains("IPV6") && text.contains("FLANNEL_MTU=1450\n"), "{text}");
     }
 
     #[test]

@@ -28,7 +28,6 @@ pub struct RouteTable {
     routes_v6: Routes<u128>,
     v4: v4::Writer,
     v6: v6::Writer,
-    nodes_max: u32,
 }
 
 impl RouteTable {
@@ -40,12 +39,13 @@ impl RouteTable {
     /// An empty table of up to `nodes_max` nodes per family: of 512 bytes for IPv4, but never more than 32 768, and of 128 for
     /// IPv6. Panics above 2^29.
     ///
-    /// A /24 with longer routes in it takes a node; of IPv6 routes 7 to 15 share one where they lie close together. A change of an
-    /// IPv6 route takes some for the time until [`RouteTable::reclaim`], and is refused when not two dozen are left.
+    /// A /24 with longer routes in it takes a node; of IPv6 routes 7 to 15 share one where they lie close together. To insert an
+    /// IPv6 route takes some for the time until [`RouteTable::reclaim`], and is refused when not two dozen are left; a new next hop
+    /// takes none.
     pub fn with_nodes_max(nodes_max: u32) -> Self {
         assert!(nodes_max <= 1 << 29, "a node index has 29 bits");
         let (v4, v6) = (v4::Writer::new(nodes_max), v6::Writer::new(nodes_max));
-        RouteTable { routes_v4: Routes::new(), routes_v6: Routes::new(), v4, v6, nodes_max }
+        RouteTable { routes_v4: Routes::new(), routes_v6: Routes::new(), v4, v6 }
     }
 
     /// Inserts a route or changes its next hop; returns the previous one. After an error the table is as it was.
@@ -56,16 +56,19 @@ impl RouteTable {
         if hop > NextHop::MAX {
             return Err(Error::NextHopTooHigh { prefix, hop });
         }
-        let full = Error::Full { prefix, nodes_max: self.nodes_max };
         let length = prefix.length();
         match prefix.address() {
             IpAddr::V4(at) if self.v4.insert(at.to_bits(), length, hop) => {
                 Ok(self.routes_v4.insert(at.to_bits(), length, hop))
             }
+            IpAddr::V6(at) if self.routes_v6.get(at.to_bits(), length).is_some() => {
+                self.v6.change(at.to_bits(), length, hop);
+                Ok(self.routes_v6.insert(at.to_bits(), length, hop))
+            }
             IpAddr::V6(at) if self.v6.insert(at.to_bits(), length, hop) => {
                 Ok(self.routes_v6.insert(at.to_bits(), length, hop))
             }
-            _ => Err(full),
+            _ => Err(Error::Full { prefix }),
         }
     }
 

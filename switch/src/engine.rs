@@ -33,11 +33,12 @@ mod uplinks;
 mod views;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use control::{Done, Refusal, Reply, Request};
+use control::{Done, Reply, Request};
 use crossbeam::channel::{self, Receiver, TryRecvError};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -235,25 +236,14 @@ impl Engine {
         match call {
             // Who has gone before its turn came wants nothing any more.
             Call::Request(_, _, reply) if reply.is_closed() => {}
-            Call::Request(Request::Attach(attach), netns, reply) => {
-                let name = attach.name.clone();
-                let attached = self.attach(attach, netns).map(Reply::Attached);
-                let made = attached.is_ok();
-                let unheard = reply.send(attached.into()).is_err();
-                if made && unheard {
+            Call::Request(request, netns, reply) => {
+                let coming = if let Request::Attach(attach) = &request { Some(attach.name.clone()) } else { None };
+                let answer = self.call(request, netns);
+                let done = answer.reply.is_ok();
+                let unheard = reply.send(answer).is_err();
+                if let (Some(name), true) = (coming, done && unheard) {
                     self.forsake(name);
                 }
-            }
-            Call::Request(Request::Detach(detach), _, reply) => {
-                let (detached, leaving) = self.detach(detach).map_or_else(
-                    |refusal| (Err(refusal), None),
-                    |(detached, port)| (Ok(Reply::Detached(detached)), port),
-                );
-                drop(reply.send(Answer { leaving, ..detached.into() }));
-            }
-            Call::Request(request, _, reply) => {
-                let places = if request == Request::Ports { scrape::places(self) } else { Vec::new() };
-                drop(reply.send(Answer { places, ..self.call(request).into() }));
             }
             Call::Metrics(reply) => drop(reply.send(Box::new(scrape::metrics(self)))),
             Call::Health(reply) => {
@@ -264,14 +254,21 @@ impl Engine {
         }
     }
 
-    fn call(&mut self, request: Request) -> Result<Reply, Refusal> {
-        match request {
-            Request::Attach(attach) => self.attach(attach, None).map(Reply::Attached),
-            Request::Detach(detach) => self.detach(detach).map(|(detached, _)| Reply::Detached(detached)),
+    fn call(&mut self, request: Request, netns: Option<OwnedFd>) -> Answer {
+        let (mut places, mut leaving) = (Vec::new(), None);
+        let reply = match request {
+            Request::Attach(attach) => self.attach(attach, netns).map(Reply::Attached),
+            Request::Detach(detach) => self.detach(detach).map(|(detached, port)| {
+                leaving = port;
+                Reply::Detached(detached)
+            }),
             Request::AddRoute(route) => self.change(Change::AddRoute(route)),
             Request::DeleteRoute(delete) => self.change(Change::DeleteRoute(delete)),
             Request::ChangeNeighbors(change) => self.change_neighbors(change),
-            Request::Ports => Ok(Reply::Ports(views::ports(self))),
+            Request::Ports => {
+                places = scrape::places(self);
+                Ok(Reply::Ports(views::ports(self)))
+            }
             Request::Routes => Ok(Reply::Routes(views::routes(self))),
             Request::Neighbors => Ok(Reply::Neighbors(views::neighbors(self))),
             Request::Stations => Ok(Reply::Stations(views::stations(self))),
@@ -291,7 +288,8 @@ impl Engine {
                 Ok(Reply::Done(Done {}))
             }
             Request::Purge => self.purge().map(Reply::Purged),
-        }
+        };
+        Answer { reply, places, leaving }
     }
 }
 

@@ -78,12 +78,6 @@ pub struct Answer {
     pub leaving: Option<Arc<Port>>,
 }
 
-impl From<Result<Reply, Refusal>> for Answer {
-    fn from(reply: Result<Reply, Refusal>) -> Answer {
-        Answer { reply, places: Vec::new(), leaving: None }
-    }
-}
-
 /// Whether the switch works.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Health {

@@ -30,7 +30,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "podswitch-host",
         ],
     ),
-    ("podswitch-agent", &["podswitch-packet", "podswitch-control", "podswitch-host"]),
+    ("podswitch-agent", &["podswitch-packet", "podswitch-encap", "podswitch-control", "podswitch-host"]),
     ("podswitch-cni", &["podswitch-packet", "podswitch-control", "podswitch-host"]),
     (
         "podswitch-bench",

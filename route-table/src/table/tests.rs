@@ -129,7 +129,7 @@ fn a_full_table_refuses_and_is_unchanged() {
     let mut table = RouteTable::with_nodes_max(1);
     let (near, far) = (prefix("10.0.0.1/32"), prefix("10.1.0.1/32"));
     assert_eq!(table.insert(near, NextHop(1)), Ok(None));
-    assert_eq!(table.insert(far, NextHop(2)), Err(Error::Full { prefix: far, nodes_max: 1 }));
+    assert_eq!(table.insert(far, NextHop(2)), Err(Error::Full { prefix: far }));
     assert_eq!((table.nodes_used(), table.len(), table.get(far)), (1, 1, None));
     assert_eq!(["10.0.0.1", "10.1.0.1"].map(|to| lookup(&table.reader(), to)), [1, 0]);
     // Routes that need no more than is there still enter.
@@ -151,10 +151,13 @@ fn a_full_ipv6_table_refuses_and_is_unchanged() {
         table.reclaim();
     };
     let to = block(taken as u128);
-    assert_eq!(error, Error::Full { prefix: to, nodes_max: 40 });
+    assert_eq!(error, Error::Full { prefix: to });
     assert_eq!((table.len(), table.get(to)), (taken, None));
     let IpAddr::V6(at) = to.address() else { unreachable!("an IPv6 prefix") };
     assert_eq!((fib.lookup6(at.to_bits()), fib.lookup6(at.to_bits() - 1)), (NextHop::NONE, NextHop(1)));
+    // Another next hop takes no node.
+    assert_eq!(table.insert(block(0), NextHop(2)), Ok(Some(NextHop(1))));
+    assert_eq!(fib.lookup6(0xfd00_u128 << 112), NextHop(2));
     // It comes empty again, also without room to spare.
     let all: Vec<Prefix> = table.iter().map(|(prefix, _)| prefix).collect();
     for prefix in all {

@@ -26,7 +26,12 @@ impl Writer {
         self.table.clone()
     }
 
-    /// Inserts or changes a route; false, and no answer is changed, when nodes run short.
+    /// Changes the next hop of a route that is there.
+    pub(crate) fn change(&mut self, at: u128, length: u8, hop: NextHop) {
+        self.paint(&Span::of(at, length), Entry::leaf(length, hop));
+    }
+
+    /// Inserts a route that is not there; false, and no answer is changed, when nodes run short.
     #[must_use]
     pub(crate) fn insert(&mut self, at: u128, length: u8, hop: NextHop) -> bool {
         let prefix = Span::of(at, length);
@@ -34,7 +39,7 @@ impl Writer {
             self.tidy(&prefix);
             return false;
         }
-        self.paint(&prefix, Entry::leaf(length, hop));
+        self.change(at, length, hop);
         true
     }
 

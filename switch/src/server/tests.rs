@@ -44,10 +44,15 @@ fn engine(calls: Receiver<Call>, count: usize) -> thread::JoinHandle<Vec<Request
             Request::DeleteRoute(_) => Err(Refusal::new(Code::NotFound, "there is no route").hint("look first")),
             _ => Ok(Reply::Done(Done {})),
         };
-        reply.send(said.into()).unwrap();
+        reply.send(answer(said)).unwrap();
         request
     };
     thread::spawn(move || calls.iter().take(count).map(serve).collect())
+}
+
+/// An answer with nothing beside the reply.
+fn answer(reply: Result<Reply, Refusal>) -> Answer {
+    Answer { reply, places: Vec::new(), leaving: None }
 }
 
 fn client_request(call: Call) -> (Request, oneshot::Sender<Answer>) {
@@ -234,9 +239,9 @@ fn a_client_that_waits_for_the_engine_keeps_its_place() {
     let socket = rig.socket.clone();
     let other = thread::spawn(move || Client::new(socket).timeout(CONNECTION_TIMEOUT / 2).stop());
     // It came after the crowd, so somebody has made room by now.
-    client_request(calls.recv().unwrap()).1.send(Ok(Reply::Done(Done {})).into()).unwrap();
+    client_request(calls.recv().unwrap()).1.send(answer(Ok(Reply::Done(Done {})))).unwrap();
     other.join().unwrap().unwrap();
-    client_request(call).1.send(Ok(Reply::Done(Done {})).into()).unwrap();
+    client_request(call).1.send(answer(Ok(Reply::Done(Done {})))).unwrap();
     waiting.join().unwrap().unwrap();
     drop(crowd);
 }
@@ -262,7 +267,7 @@ fn a_reply_outlives_the_order_to_stop() {
     let socket = rig.socket.clone();
     let client = thread::spawn(move || Client::new(socket).stop());
     let call = calls.recv().unwrap();
-    client_request(call).1.send(Ok(Reply::Done(Done {})).into()).unwrap();
+    client_request(call).1.send(answer(Ok(Reply::Done(Done {})))).unwrap();
     let socket = rig.socket.clone();
     rig.server.stop();
     client.join().unwrap().unwrap();
