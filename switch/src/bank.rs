@@ -296,8 +296,9 @@ pub(crate) fn work(burst: &Burst, first: usize) -> u32 {
     (burst.len - first) as u32 + burst.length[first..burst.len].iter().sum::<u32>() / 4096
 }
 
-/// What a port may give per turn: one full super-frame, so that it is written while it is hot in cache.
-pub(crate) const PORT_BUDGET: Budget = Budget { frames: 64, bytes: 60 * 1024 };
+/// What a port may give per turn: so many small frames that those of 64 flows can be joined, or one full super-frame, so that it is
+/// written while it is hot in cache.
+pub(crate) const PORT_BUDGET: Budget = Budget { frames: 192, bytes: 60 * 1024 };
 /// Rows of a burst that are kept for the slow path's answers.
 pub(crate) const ROOM_FOR_ANSWERS: usize = 32;
 /// Events are asked for after so much work while ports are active.

@@ -48,6 +48,8 @@ pub enum Offloads {
     On,
     /// Checksums, but no segmentation: not of TCP, not of UDP, not within tunnels.
     NoSegmentation,
+    /// The same, but what arrives is joined (GRO), as a network card's driver does.
+    Card,
     /// Neither segmentation nor checksums.
     None,
 }
@@ -57,18 +59,42 @@ impl Offloads {
         match self {
             Self::On => "on",
             Self::NoSegmentation => "no-segmentation",
+            Self::Card => "card",
             Self::None => "none",
         }
     }
 
-    /// Features of ethtool(8) to switch off.
-    fn missing(self) -> &'static [&'static str] {
-        const MISSING: [&str; 5] =
-            ["tso", "tx-udp-segmentation", "tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation", "tx"];
+    /// What ethtool(8) has to set.
+    fn settings(self) -> &'static [&'static str] {
+        const CARD: [&str; 10] = [
+            "tso",
+            "off",
+            "tx-udp-segmentation",
+            "off",
+            "tx-udp_tnl-segmentation",
+            "off",
+            "tx-udp_tnl-csum-segmentation",
+            "off",
+            "gro",
+            "on",
+        ];
+        const NONE: [&str; 10] = [
+            "tso",
+            "off",
+            "tx-udp-segmentation",
+            "off",
+            "tx-udp_tnl-segmentation",
+            "off",
+            "tx-udp_tnl-csum-segmentation",
+            "off",
+            "tx",
+            "off",
+        ];
         match self {
             Self::On => &[],
-            Self::NoSegmentation => &MISSING[..4],
-            Self::None => &MISSING,
+            Self::NoSegmentation => &CARD[..8],
+            Self::Card => &CARD,
+            Self::None => &NONE,
         }
     }
 }
@@ -112,9 +138,9 @@ impl Underlay {
             let address = peer.underlay_address(family);
             netlink.add_neighbor(&Neighbor { link: eth0, address, mac: peer.mac() })?;
         }
-        if !self.offloads.missing().is_empty() {
-            let switched_off = self.offloads.missing().iter().flat_map(|&feature| [feature, "off"]);
-            tell(node, Command::new("ethtool").args(["-K", ETH0]).args(switched_off), "")?;
+        let settings = self.offloads.settings();
+        if !settings.is_empty() {
+            tell(node, Command::new("ethtool").args(["-K", ETH0]).args(settings), "")?;
         }
         if self.loss_percent > 0 {
             let hook = format!("type filter hook ingress device {ETH0} priority 0");
