@@ -78,6 +78,9 @@ pub struct Settings {
     /// UDP port of the udp tunnel, here and at other nodes [default: 8285].
     #[arg(long, value_name = "PORT")]
     pub udp_port: Option<NonZeroU16>,
+    /// Cut super-frames for other nodes here instead of leaving it to the kernel [default: false].
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub cut_super_frames: Option<bool>,
     /// Where the switch keeps what it was asked for [default: /run/podswitch].
     #[arg(long, visible_alias = "state", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
@@ -273,6 +276,7 @@ impl Settings {
             vxlan_port: self.vxlan_port.or(other.vxlan_port),
             vtep_mac: self.vtep_mac.or(other.vtep_mac),
             udp_port: self.udp_port.or(other.udp_port),
+            cut_super_frames: self.cut_super_frames.or(other.cut_super_frames),
             state_dir: self.state_dir.or(other.state_dir),
             socket: self.socket.or(other.socket),
             poll: self.poll.or(other.poll),

@@ -93,6 +93,7 @@ pub struct ConfigView {
     pub vxlan_port: u16,
     pub vtep_mac: Option<Mac>,
     pub udp_port: u16,
+    pub cut_super_frames: bool,
     pub state_dir: PathBuf,
     pub socket: PathBuf,
     pub metrics_address: Option<SocketAddr>,

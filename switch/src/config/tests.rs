@@ -42,6 +42,7 @@ fn every_key_is_taken() {
         vxlan_port = 4789
         vtep_mac = "66:f9:37:c3:7e:94"
         udp_port = 8286
+        cut_super_frames = true
         state_dir = "/run/other"
         socket = "/run/other.sock"
         poll = "spin"
@@ -62,6 +63,7 @@ fn every_key_is_taken() {
         vxlan_port: 4789,
         vtep_mac: Some(Mac([0x66, 0xf9, 0x37, 0xc3, 0x7e, 0x94])),
         udp_port: 8286,
+        cut_super_frames: true,
     };
     assert_eq!((config.node.underlay, config.mtu_by_underlay), (underlay, false));
     assert_eq!((config.state_dir, config.socket), ("/run/other".into(), "/run/other.sock".into()));

@@ -25,6 +25,9 @@ pub struct Underlay {
     pub vtep_mac: Option<Mac>,
     /// UDP port of `udp`, here and at all neighbours.
     pub udp_port: u16,
+    /// Super-frames are cut here, even where the kernel would take them whole.
+    #[serde(default)]
+    pub cut_super_frames: bool,
 }
 
 /// Why there is no such [`Underlay`].
@@ -62,6 +65,7 @@ impl Underlay {
             vxlan_port: settings.vxlan_port.map_or(FLANNEL_VXLAN_PORT, u16::from),
             vtep_mac: settings.vtep_mac.or_else(|| addresses.first().copied().map(mac_of)),
             udp_port: settings.udp_port.map_or(FLANNEL_UDP_PORT, u16::from),
+            cut_super_frames: settings.cut_super_frames.unwrap_or(false),
             addresses,
         }
     }

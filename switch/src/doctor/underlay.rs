@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use control::ConfigView;
+use control::{Backend, ConfigView};
 use encap::VXLAN_PORT;
 use host::{Address, Error, Link, Netlink};
 
@@ -55,6 +55,12 @@ fn ports(config: Option<&ConfigView>) -> Finding {
         config.map_or((defaults.vxlan_port, defaults.udp_port), |config| (config.vxlan_port, config.udp_port));
     let ports = [vxlan, udp, VXLAN_PORT];
     let by_a_device = taken(Netlink::open().and_then(|mut own| own.vxlan_ports()), &ports);
+    let ipip = config.is_some_and(|config| config.tunnels.contains(&Backend::Ipip));
+    if let Some(twice) =
+        Netlink::open().and_then(|mut own| own.links()).ok().filter(|_| ipip).and_then(|links| received_twice(&links))
+    {
+        return twice;
+    }
     // Of a switch that runs the sockets are its own.
     if by_a_device.status != Status::Ok || config.is_some() {
         return by_a_device;
@@ -91,6 +97,16 @@ fn taken(devices: Result<Vec<(String, u16)>, Error>, ports: &[u16]) -> Finding {
     }
 }
 
+/// A device of the kernel that takes what comes through `ipip` tunnels beside our socket.
+fn received_twice(links: &[Link]) -> Option<Finding> {
+    let device = links.iter().find(|link| link.kind == "ipip" && link.up)?;
+    let detail = format!(
+        "{}, an IP-in-IP device of the kernel, is up: the kernel takes what comes by that tunnel too",
+        device.name
+    );
+    Some(note("ports of tunnels", detail).cured(format!("ip link set {} down", device.name)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +132,14 @@ mod tests {
         let finding = held(&sockets, &[8472, 8285]).unwrap();
         assert!(finding.detail.contains("8285") && finding.cure.unwrap().contains("sport = :8285"));
         assert_eq!(held(&sockets, &[8472, 4789]), None);
+    }
+
+    #[test]
+    fn an_ipip_device_that_is_up_is_named() {
+        let link = |kind: &str, up| Link { name: "tunl0".to_owned(), kind: kind.to_owned(), up, ..Link::default() };
+        assert_eq!(received_twice(&[link("ipip", false), link("vxlan", true)]), None);
+        let finding = received_twice(&[link("vxlan", true), link("ipip", true)]).unwrap();
+        assert!(finding.detail.contains("tunl0") && finding.cure.unwrap() == "ip link set tunl0 down");
     }
 
     #[test]

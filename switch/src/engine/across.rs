@@ -72,6 +72,7 @@ impl Links {
                 mtu,
                 overhead,
                 vni: underlay.vni,
+                cuts: underlay.cut_super_frames,
                 port,
             })
             .collect()

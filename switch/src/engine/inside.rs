@@ -105,6 +105,7 @@ pub(super) fn config(config: &Config) -> ConfigView {
         vxlan_port: underlay.vxlan_port,
         vtep_mac: underlay.vtep_mac,
         udp_port: underlay.udp_port,
+        cut_super_frames: underlay.cut_super_frames,
         state_dir,
         socket,
         metrics_address,

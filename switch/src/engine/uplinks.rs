@@ -27,6 +27,8 @@ pub(super) struct End {
     pub(super) overhead: u16,
     /// VXLAN's.
     pub(super) vni: Vni,
+    /// Super-frames are cut before they go.
+    pub(super) cuts: bool,
     /// Its port's number: [`FIRST_UPLINK`] and after.
     pub(super) port: u16,
 }
@@ -91,7 +93,7 @@ impl End {
     }
 
     fn may_go_uncut(&self) -> bool {
-        self.backend == Backend::Vxlan && self.local.is_ipv4()
+        self.backend == Backend::Vxlan && self.local.is_ipv4() && !self.cuts
     }
 
     /// Sockets with source ports that a template can stamp too.
