@@ -945,7 +945,7 @@ _podswitch() {
             return 0
             ;;
         podswitch__subcmd__run)
-            opts="-h --config --pod-range --reserve --masquerade --cluster-network --router-address --mtu --host-port --underlay-address --tunnel --vxlan-vni --vxlan-port --vtep-mac --udp-port --state --state-dir --poll --spin-us --worker-cpu --pipeline --strict-mac --sweep-seconds --metrics-address --socket --log-level --help"
+            opts="-h --config --pod-range --reserve --masquerade --cluster-network --router-address --mtu --host-port --underlay-address --tunnel --vxlan-vni --vxlan-port --vtep-mac --udp-port --cut-super-frames --state --state-dir --poll --spin-us --worker-cpu --pipeline --strict-mac --sweep-seconds --metrics-address --socket --log-level --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1005,6 +1005,10 @@ _podswitch() {
                     ;;
                 --udp-port)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cut-super-frames)
+                    COMPREPLY=($(compgen -W "true false" -- "${cur}"))
                     return 0
                     ;;
                 --state-dir)

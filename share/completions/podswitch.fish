@@ -61,6 +61,8 @@ complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l vxlan-vni -d
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l vxlan-port -d 'UDP port of VXLAN, here and at other nodes [default: 8472]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l vtep-mac -d 'Ethernet address of VXLAN\'s end here [default: made from the first underlay address]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l udp-port -d 'UDP port of the udp tunnel, here and at other nodes [default: 8285]' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l cut-super-frames -d 'Cut super-frames for other nodes here instead of leaving it to the kernel [default: false]' -r -f -a "true\t''
+false\t''"
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l state-dir -l state -d 'Where the switch keeps what it was asked for [default: /run/podswitch]' -r -F
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l poll -d 'What workers do when there is nothing to do: adaptive, spin or sleep [default: adaptive]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand run" -l spin-us -d 'How long adaptive workers spin before they sleep, in microseconds [default: 50]' -r
