@@ -76,6 +76,14 @@ pub enum Error {
         /// The end of what it printed.
         output: String,
     },
+    /// etcd refused or did not answer.
+    #[error("cannot {action} (etcd): {message}")]
+    Etcd {
+        /// What was being done, as a verb phrase.
+        action: &'static str,
+        /// What its client said.
+        message: String,
+    },
     /// What was received is not what was sent.
     #[error("{wiring} corrupted a TCP transfer: its figures would mean nothing")]
     Corrupted {
@@ -101,6 +109,11 @@ impl Error {
     pub fn system<E: Into<io::Error>>(action: impl Into<String>) -> impl FnOnce(E) -> Self {
         let action = action.into();
         move |source| Self::System { action, source: source.into() }
+    }
+
+    /// A closure for `map_err` which says what was asked of etcd.
+    pub(crate) fn etcd(action: &'static str) -> impl FnOnce(etcd_client::Error) -> Self {
+        move |error| Self::Etcd { action, message: error.to_string() }
     }
 
     /// A closure for `map_err` which says whose failure it was.

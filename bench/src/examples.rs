@@ -8,6 +8,7 @@ pub(crate) const DEMO_EXAMPLES: &str = "Examples:
   podswitch-bench demo
   podswitch-bench demo --seconds 5 --json
   podswitch-bench demo --nodes 2 --backend host-gw
+  podswitch-bench demo --nodes 3 --store etcd --backend vxlan
 
 The exit status is 0 only if every check passed.";
 
@@ -54,6 +55,12 @@ pub(crate) const NODE_EXAMPLES: &str = "Examples:
   podswitch-bench node --pods 50 --metrics restart_ms --json
 
 A peer is here the state of things without what is asked about, such as a quiet node.";
+
+pub(crate) const CLUSTER_EXAMPLES: &str = "Examples:
+  podswitch-bench cluster
+  podswitch-bench cluster --nodes 100,1000,5000,16000 --rounds 1 --json
+
+The programs podswitch and podswitch-agent lie beside this one; etcd is Debian's, which `make deps` installs.";
 
 pub(crate) const CNI_EXAMPLES: &str = "Examples:
   podswitch-bench cni

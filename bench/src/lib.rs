@@ -8,6 +8,7 @@
 //! ([`interrupt`]); the machine's own interfaces and settings are not touched.
 
 pub mod across;
+pub mod cluster;
 pub mod cni;
 pub mod cycles;
 pub mod demo;
@@ -21,6 +22,7 @@ pub mod load;
 pub mod local;
 pub mod lookup;
 pub mod machine;
+pub mod mesh;
 pub mod node;
 pub mod order;
 pub mod path;

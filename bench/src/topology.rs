@@ -24,6 +24,7 @@ use host::TemporaryNamespace;
 use crate::error::{Error, Result};
 use crate::load::Family;
 
+pub mod cluster;
 pub mod forwarder;
 mod kernel;
 pub mod nodes;
