@@ -3,7 +3,8 @@
 CARGO ?= cargo
 TARGET_DIR ?= $(or $(CARGO_TARGET_DIR),target)
 PREFIX ?= /usr/local
-BINARIES := podswitch podswitch-cni
+BINARIES := podswitch podswitch-cni podswitch-agent
+UNITS := podswitch.service podswitch-agent.service
 # Namespaces and TAPs need root; whoever is root needs no sudo.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
@@ -44,7 +45,8 @@ install: ## install what `cargo build --release` built, below DESTDIR and PREFIX
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d $(BINARIES:%=share/completions/%.fish)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/podswitch share/podswitch.toml
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's,/usr/local,$(PREFIX),' share/systemd/podswitch.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/podswitch.service
+	for unit in $(UNITS); do \
+	    sed 's,/usr/local,$(PREFIX),' share/systemd/$$unit >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit; done
 
 uninstall: ## remove what `make install` installed
 	rm -f $(BINARIES:%=$(DESTDIR)$(PREFIX)/sbin/%) $(patsubst share/%,$(DESTDIR)$(PREFIX)/share/%,$(wildcard share/man/man1/*.1))
@@ -52,7 +54,7 @@ uninstall: ## remove what `make install` installed
 	rm -f $(BINARIES:%=$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_%)
 	rm -f $(BINARIES:%=$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/%.fish)
 	rm -f $(DESTDIR)$(PREFIX)/share/podswitch/podswitch.toml
-	rm -f $(DESTDIR)$(PREFIX)/lib/systemd/system/podswitch.service
+	rm -f $(UNITS:%=$(DESTDIR)$(PREFIX)/lib/systemd/system/%)
 
 clean: ## remove everything that was built
 	$(CARGO) clean

@@ -113,9 +113,10 @@ fn stream(plan: &Plan, (member, writer): (&Member, &mut Writer), nodes: u16) -> 
         writer.write((0..BATCH).map(|node| (nodes + node, comes)))?;
         interrupt::sleep_until(first + Duration::from_millis(u64::from(BATCH)) * (batch + 1))?;
     }
-    writer.write((0..BATCH).map(|node| (nodes + node, true)))?;
+    // As many as there never were before, so that no earlier step passes for this one.
+    writer.write((0..=BATCH).map(|node| (nodes + node, true)))?;
     let last = Instant::now();
-    let all = usize::from(nodes) + usize::from(BATCH);
+    let all = usize::from(nodes) + usize::from(BATCH) + 1;
     wait("the end of a stream of changes", || Ok((member.neighbors()? == all).then_some(())))?;
     Ok(last.elapsed())
 }
@@ -180,3 +181,18 @@ const LEASE: Duration = Duration::from_secs(3600);
 const LATE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
 const LOOK: Duration = Duration::from_micros(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_figure_is_taken_of_nodes_that_are_not_there() {
+        let plan = Plan { nodes: vec![30], changes: 4, stream: Duration::from_millis(80), rounds: 1 };
+        let report = run(&plan, Machine::describe(true).unwrap(), &ProgressBar::hidden()).unwrap();
+        let figures: Vec<_> =
+            report.results.iter().map(|figure| (figure.metric.as_str(), figure.ours.median)).collect();
+        assert_eq!(figures.iter().map(|(metric, _)| *metric).collect::<Vec<_>>(), METRICS);
+        assert!(figures.iter().all(|(_, figure)| figure.is_finite() && *figure > 0.0), "{figures:?}");
+    }
+}

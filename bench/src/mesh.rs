@@ -130,3 +130,30 @@ fn arrived(result: Result<bool>) -> Result<bool> {
 const MEGABYTES: usize = 8;
 /// So long a killed node is remembered.
 const LEASE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_find_each_other_by_etcd_and_forget_one_that_is_killed() {
+        let mesh = Mesh::run(3, Store::Etcd, Backend::Vxlan).unwrap();
+        assert!(mesh.passed() && mesh.forgotten == Some(true), "{}", mesh.table());
+        assert_eq!((mesh.before.pairs, mesh.after.pairs), (6, 6));
+    }
+
+    #[test]
+    fn nodes_find_each_other_by_a_folder_which_forgets_nobody() {
+        let mesh = Mesh::run(3, Store::File, Backend::HostGw).unwrap();
+        assert!(mesh.passed() && mesh.forgotten.is_none(), "{}", mesh.table());
+    }
+
+    #[test]
+    fn what_one_pod_did_not_see_fails_the_demo() {
+        let all = Seen { pairs: 6, pinged: 6, intact: 6 };
+        let mesh = Mesh { nodes: 3, backend: "vxlan", before: all, forgotten: None, after: all, conservation_ok: true };
+        assert!(mesh.passed() && !mesh.table().contains("FAILED"));
+        let lame = Mesh { after: Seen { pinged: 5, ..all }, ..mesh };
+        assert!(!lame.passed() && lame.table().contains("FAILED (5 of 6)"), "{}", lame.table());
+    }
+}

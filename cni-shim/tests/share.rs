@@ -13,7 +13,10 @@ use std::process::Command;
 fn manual_pages_and_completions_are_those_of_the_binaries() {
     let folder = tempfile::tempdir().unwrap();
     let script = repository().join("scripts/share");
-    let made = Command::new(script).arg(folder.path()).args([rig::podswitch(), rig::PLUGIN.into()]).status().unwrap();
+    let switch = rig::podswitch();
+    let agent = switch.with_file_name("podswitch-agent");
+    assert!(agent.exists(), "{} is missing: `cargo build -p podswitch-agent`", agent.display());
+    let made = Command::new(script).arg(folder.path()).args([switch, rig::PLUGIN.into(), agent]).status().unwrap();
     assert!(made.success());
     for part in ["man", "completions"] {
         let (made, kept) = (files(&folder.path().join(part)), files(&repository().join("share").join(part)));

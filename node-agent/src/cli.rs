@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 use serde_json::Value;
 use tracing::level_filters::LevelFilter;
 
@@ -24,8 +25,15 @@ pub fn main() -> ExitCode {
         Action::Status { json, listen } => pages::ask(listen).and_then(|status| {
             let text = if json { format!("{status:#}\n") } else { lines(&status) };
             let written = io::stdout().lock().write_all(text.as_bytes());
-            written.map_err(|source| Error::System { action: "write the output", source })
+            written.map_err(unwritten)
         }),
+        Action::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "podswitch-agent", &mut io::stdout().lock());
+            Ok(())
+        }
+        Action::Man { dir } => std::fs::create_dir_all(&dir)
+            .and_then(|()| clap_mangen::generate_to(Cli::command(), dir))
+            .map_err(unwritten),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
     eprintln!("error: {}", error.report());
@@ -33,6 +41,10 @@ pub fn main() -> ExitCode {
         eprintln!("hint: {hint}");
     }
     ExitCode::FAILURE
+}
+
+fn unwritten(source: io::Error) -> Error {
+    Error::System { action: "write the output", source }
 }
 
 /// The node agent of podswitch: takes a subnet for this node, learns the others', and tells the switch.
@@ -64,6 +76,16 @@ enum Action {
         /// Where it serves health and metrics.
         #[arg(long, value_name = "ADDRESS:PORT", default_value = LISTEN)]
         listen: SocketAddr,
+    },
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the manual pages into a directory.
+    Man {
+        /// The directory; it is made where it is missing.
+        dir: PathBuf,
     },
 }
 

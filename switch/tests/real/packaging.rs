@@ -1,5 +1,5 @@
 //! What is shipped beside the binaries: the example of a configuration, the unit, and what `make install` puts where. Manual
-//! pages and completions are looked at by `cni-shim/tests/share.rs`, which has both binaries.
+//! pages and completions are looked at by `cni-shim/tests/share.rs`, which has all binaries.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -47,15 +47,18 @@ fn an_installation_is_whole_and_goes_again() {
     for file in [
         "/usr/sbin/podswitch",
         "/usr/sbin/podswitch-cni",
+        "/usr/sbin/podswitch-agent",
         "/usr/share/man/man1/podswitch.1",
         "/usr/share/man/man1/podswitch-attach.1",
         "/usr/share/man/man1/podswitch-cni.1",
+        "/usr/share/man/man1/podswitch-agent-run.1",
         "/usr/share/bash-completion/completions/podswitch",
         "/usr/share/bash-completion/completions/podswitch-cni",
         "/usr/share/zsh/site-functions/_podswitch",
         "/usr/share/fish/vendor_completions.d/podswitch.fish",
         "/usr/share/podswitch/podswitch.toml",
         "/usr/lib/systemd/system/podswitch.service",
+        "/usr/lib/systemd/system/podswitch-agent.service",
     ] {
         assert!(installed.contains(&format!("/run/stage/root{file}\n")), "{file} is not in\n{installed}");
     }
@@ -66,11 +69,13 @@ fn an_installation_is_whole_and_goes_again() {
 }
 
 #[test]
-fn the_unit_is_sound() {
+fn the_units_are_sound() {
     let mut stage = Stage::new();
     stage.must("make install");
-    let said = stage.must("systemd-analyze verify --man=no /usr/local/lib/systemd/system/podswitch.service");
-    assert!(!said.contains("podswitch.service"), "{said}");
+    for unit in ["podswitch.service", "podswitch-agent.service"] {
+        let said = stage.must(&format!("systemd-analyze verify --man=no /usr/local/lib/systemd/system/{unit}"));
+        assert!(!said.contains(unit), "{said}");
+    }
 }
 
 /// The rights that the unit leaves are enough, whichever way a pod is named.

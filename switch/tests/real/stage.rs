@@ -116,7 +116,7 @@ mount -t tmpfs -o mode=755 none /run
 mkdir -p /run/stage/bin /run/stage/etc /run/stage/repository /run/stage/target/release
 cp -a /etc/. /run/stage/etc && mount --bind /run/stage/etc /etc
 install $podswitch /run/stage/bin/podswitch && ln -s ../../bin/podswitch /run/stage/target/release/podswitch
-! test -e $podswitch-cni || install $podswitch-cni /run/stage/target/release/podswitch-cni
+for other in cni agent; do ! test -e $podswitch-$other || install $podswitch-$other /run/stage/target/release/podswitch-$other; done
 mount --bind $repository /run/stage/repository && mount -o remount,bind,ro /run/stage/repository
 mount -t tmpfs -o mode=755 none /usr/local
 export PATH=/run/stage/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin CARGO_TARGET_DIR=/run/stage/target
