@@ -214,6 +214,7 @@ impl Member {
             assign: None,
             mtu: None,
             mac: None,
+            bandwidth: Default::default(),
             network: None,
             origin: Origin::Cli,
         })?;

@@ -12,13 +12,14 @@ use std::time::Instant;
 use control::{
     Attach, Attached, Code, Detach, Detached, Done, Name, Origin, Purged, Refusal, Reply, Route, RouteTarget,
 };
-use host::{Namespace, Netlink, Tap};
+use host::{Namespace, Netlink, Steering, Tap};
 use packet::{Mac, Prefix};
 use route_table::NextHop;
 
 use crate::config::Config;
 use crate::crew::Crew;
 use crate::ipam;
+use crate::limits::Limits;
 use crate::masquerade;
 use crate::port::{Link, Port, PortCounters};
 use crate::state::{Change, Effect, Endpoint, NetnsId};
@@ -122,14 +123,10 @@ impl Engine {
 
     /// Makes the endpoint's interface and brings its port into force.
     fn plug(&mut self, endpoint: &Endpoint, namespace: &Namespace) -> Result<Attached, Refusal> {
-        let tap = wire::pod(endpoint, namespace, self.crew.queues())
+        let spare = self.spare.take();
+        let tap = wire::pod(endpoint, namespace, (self.crew.queues(), self.tables.neighbors.has_tunnels()))
             .map_err(|error| no_interface(endpoint, namespace, &error))?;
-        if self.tables.neighbors.has_tunnels() {
-            let limited = wire::limit_super_frames(endpoint, namespace);
-            limited.map_err(|error| no_interface(endpoint, namespace, &error))?;
-        }
-        let port =
-            pod_port(endpoint, tap, (&self.config, &self.crew)).map_err(|error| from_host(Code::Internal, &error))?;
+        let port = self.pod_port(endpoint, tap, spare).map_err(|error| from_host(Code::Internal, &error))?;
         let (mac, abilities) = (port.mac, views::abilities(port.abilities));
         self.tables.add_ports(vec![port])?;
         // Last, since up to here the interface goes by itself, whatever happens.
@@ -195,6 +192,12 @@ impl Engine {
         tap.set_persistent(on).map_err(|error| from_host(Code::Internal, &error))
     }
 
+    /// The port of an endpoint's TAP, with its limits.
+    pub(super) fn pod_port(&self, endpoint: &Endpoint, tap: Tap, spare: Option<Steering>) -> Result<Port, host::Error> {
+        let limits = Limits::new(endpoint.bandwidth, endpoint.port, &self.tables.keeper(endpoint.port));
+        pod_port(endpoint, tap, (&self.config, &self.crew, limits, spare))
+    }
+
     pub(super) fn next_hop(&self, route: &Route) -> NextHop {
         match &route.target {
             RouteTarget::Host => HOST,
@@ -208,7 +211,11 @@ impl Engine {
 }
 
 /// The port of an endpoint's TAP.
-pub(super) fn pod_port(endpoint: &Endpoint, tap: Tap, (config, crew): (&Config, &Crew)) -> Result<Port, host::Error> {
+fn pod_port(
+    endpoint: &Endpoint,
+    tap: Tap,
+    (config, crew, limits, spare): (&Config, &Crew, Limits, Option<Steering>),
+) -> Result<Port, host::Error> {
     let addresses = || endpoint.addresses.iter().map(|address| address.get());
     Ok(Port {
         number: endpoint.port,
@@ -225,7 +232,8 @@ pub(super) fn pod_port(endpoint: &Endpoint, tap: Tap, (config, crew): (&Config, 
             .collect(),
         strict_mac: config.strict_mac,
         abilities: tap.abilities(),
-        steering: crew.steer(&tap),
+        steering: crew.steer(&tap, spare),
+        limits,
         link: Link::Tap(tap),
         counters: PortCounters::new(crew.writers()),
     })

@@ -8,6 +8,7 @@
 mod api;
 mod assign;
 mod bad_clients;
+mod bandwidth;
 mod churn;
 mod doctor;
 mod documents;
