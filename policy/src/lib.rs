@@ -9,5 +9,8 @@
 #![forbid(unsafe_code)]
 
 pub mod flow_cache;
+pub mod labels;
+pub mod rule;
+pub mod selector;
 
 pub use flow_cache::{FlowCache, FlowKey};
