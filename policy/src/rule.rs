@@ -7,9 +7,17 @@
 //! Order: [`Tier`]s by order, then name; in a tier the [`Policy`]s that select the endpoint, by order, then name; in a policy its rules as
 //! written. The first rule that allows or denies decides; one that passes goes on with the next tier; one that logs does nothing
 //! else. A tier in which some policy selects the endpoint for the direction, and none of whose rules decides, does what its
-//! `otherwise` says. When no tier has decided, the endpoint's profiles are asked, then the packet is dropped. An endpoint that no
-//! policy selects for a direction is open in that direction.
+//! `otherwise` says. When no tier has decided, the endpoint's profiles are asked in the order it names them, as one list of rules
+//! in which passing is denying, then the packet is dropped. An endpoint that names no profile is then open, as if it had one that
+//! allows everything, which is what Kubernetes expects; a profile that is named but not known says nothing.
+//!
+//! The end of a packet that is the endpoint itself is this endpoint by its labels and port names, whatever address it uses. The other
+//! end is whoever has its address: endpoints, and network sets that contain it; a selector needs one of them.
+//!
+//! A rule that speaks of ports, be it to exclude some, matches only packets that have ports, and one that speaks of kinds of ICMP
+//! only ICMP messages. So a fragment that is not the first is matched by neither.
 
+use std::fmt;
 use std::sync::Arc;
 
 use packet::Prefix;
@@ -39,7 +47,7 @@ pub enum Action {
 }
 
 /// The place of a tier or a policy among its like: lower is earlier, none is last. Ties go by name.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Order(pub Option<f64>);
 
 /// Policies that are asked together.
@@ -110,7 +118,7 @@ pub struct Match {
     pub protocol: Option<Protocol>,
     /// Any protocol but this.
     pub not_protocol: Option<Protocol>,
-    /// The kind of ICMP message, of the protocol [`Match::protocol`] names.
+    /// The kind of ICMP message, or ICMPv6 message: [`Match::protocol`] says which.
     pub icmp: Option<Icmp>,
     /// Any kind but this.
     pub not_icmp: Option<Icmp>,
@@ -166,4 +174,39 @@ pub struct Icmp {
     pub kind: u8,
     /// Code; any when absent.
     pub code: Option<u8>,
+}
+
+impl Protocol {
+    /// ICMP for IPv4.
+    pub const ICMP: Self = Self(1);
+    /// TCP.
+    pub const TCP: Self = Self(6);
+    /// UDP.
+    pub const UDP: Self = Self(17);
+    /// ICMP for IPv6.
+    pub const ICMPV6: Self = Self(58);
+    /// SCTP.
+    pub const SCTP: Self = Self(132);
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::ICMP => out.write_str("icmp"),
+            Self::TCP => out.write_str("tcp"),
+            Self::UDP => out.write_str("udp"),
+            Self::ICMPV6 => out.write_str("icmpv6"),
+            Self::SCTP => out.write_str("sctp"),
+            Self(number) => write!(out, "protocol {number}"),
+        }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        })
+    }
 }
