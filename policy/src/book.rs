@@ -39,7 +39,6 @@ use crate::tuple::Tuple;
 use crate::verdict::{Cause, RuleId};
 
 /// Rules, endpoints, and the programs of those that are local.
-#[derive(Default)]
 pub struct Book {
     facts: Facts,
     rules: usize,
@@ -52,6 +51,8 @@ pub struct Book {
     made: BTreeMap<u64, Made>,
     numbers: HashMap<Arc<Draft>, u64>,
     made_so_far: u64,
+    /// The most places of a program's tables of pairs.
+    places_max: usize,
     pending: Pending,
 }
 
@@ -117,6 +118,24 @@ impl Book {
     /// A book without rules: every endpoint is open.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A book whose programs have tables of pairs up to so many places, of 8 bytes and more for each tier; rules that do not fit are
+    /// looked up in sets of bits, which takes longer. 0 does without tables.
+    pub fn with_places_max(places_max: usize) -> Self {
+        Self {
+            facts: Facts::default(),
+            rules: 0,
+            census: Census::default(),
+            ids: Ids::default(),
+            locals: BTreeMap::new(),
+            used: HashMap::new(),
+            made: BTreeMap::new(),
+            numbers: HashMap::new(),
+            made_so_far: 0,
+            places_max,
+            pending: Pending::default(),
+        }
     }
 
     /// Takes in a tier, in the place of one of the same name.
@@ -275,6 +294,12 @@ impl Book {
     }
 }
 
+impl Default for Book {
+    fn default() -> Self {
+        Self::with_places_max(PLACES_MAX)
+    }
+}
+
 impl std::fmt::Debug for Book {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Facts { policies, endpoints, .. } = &self.facts;
@@ -284,6 +309,8 @@ impl std::fmt::Debug for Book {
     }
 }
 
+/// The most places of a program's tables of pairs, unless said otherwise.
+pub const PLACES_MAX: usize = 1 << 18;
 /// The most rules of a policy or profile for one direction.
 pub const RULES_MAX: usize = 1 << 16;
 /// The most rules of all policies and profiles.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::census::Census;
 use super::classes::Shift;
 use super::drafts::Drafting;
 use super::ids::List;
@@ -155,7 +156,7 @@ impl Book {
                 }
             }
             if made.blueprint.is_over() {
-                made.blueprint = blueprint(&made.draft, &self.census);
+                made.blueprint = blueprint(&made.draft, &self.census, self.places_max);
             }
             if is_other {
                 made.program = Arc::new(made.blueprint.program());
@@ -184,7 +185,7 @@ impl Book {
         }
         let (draft, number) = (Arc::new(draft), self.made_so_far);
         self.made_so_far += 1;
-        let blueprint = blueprint(&draft, &self.census);
+        let blueprint = blueprint(&draft, &self.census, self.places_max);
         let program = Arc::new(blueprint.program());
         self.numbers.insert(draft.clone(), number);
         self.made.insert(number, Made { draft, blueprint, program, locals: 1 });
@@ -227,7 +228,7 @@ impl Local {
 }
 
 /// A program of the draft that knows all classes.
-fn blueprint(draft: &Draft, census: &super::Census) -> Blueprint {
+fn blueprint(draft: &Draft, census: &Census, places_max: usize) -> Blueprint {
     let made = |places_max| {
         let mut blueprint = Blueprint::new(draft, places_max);
         for (class, traits) in census.classes().iter() {
@@ -238,7 +239,7 @@ fn blueprint(draft: &Draft, census: &super::Census) -> Blueprint {
         }
         blueprint
     };
-    let blueprint = made(PLACES_MAX);
+    let blueprint = made(places_max);
     if blueprint.is_over() { made(0) } else { blueprint }
 }
 
@@ -255,5 +256,3 @@ fn selects(policy: Option<&Policy>, endpoint: &Endpoint) -> bool {
 }
 
 const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
-/// The most places of a program's tables of pairs.
-const PLACES_MAX: usize = 1 << 18;
