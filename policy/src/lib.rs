@@ -8,6 +8,27 @@
 
 #![forbid(unsafe_code)]
 
+pub mod book;
+pub mod endpoint;
+pub mod error;
+pub mod facts;
 pub mod flow_cache;
+pub mod labels;
+pub mod oracle;
+pub mod peers;
+pub mod program;
+pub mod rule;
+pub mod selector;
+pub mod tuple;
+pub mod verdict;
 
+pub use book::{Book, Changes, Programs};
+pub use endpoint::{Endpoint, NamedPort};
+pub use error::{Error, Result};
+pub use facts::Facts;
 pub use flow_cache::{FlowCache, FlowKey};
+pub use oracle::Explanation;
+pub use peers::{Class, Peers};
+pub use program::Program;
+pub use tuple::{Addresses, Transport, Tuple};
+pub use verdict::{Cause, RuleId, Verdict};

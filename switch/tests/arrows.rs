@@ -15,7 +15,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("podswitch-packet", &[]),
     ("podswitch-route-table", &["podswitch-packet"]),
     ("podswitch-encap", &["podswitch-packet"]),
-    ("podswitch-policy", &[]),
+    ("podswitch-policy", &["podswitch-packet"]),
     ("podswitch-control", &["podswitch-packet"]),
     ("podswitch-host", &["podswitch-packet"]),
     (

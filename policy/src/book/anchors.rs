@@ -1,0 +1,96 @@
+//! Which selectors may choose something, told by its labels, without asking each.
+//!
+//! A selector that needs a label with one of a few values is kept under these pairs; one that needs a label, under its key; all
+//! others may choose anything.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::labels::Labels;
+use crate::program::term::Atom;
+use crate::selector::Selector;
+
+/// Selectors by what they need.
+#[derive(Debug, Default)]
+pub(super) struct Anchors {
+    pairs: HashMap<Arc<str>, HashMap<Arc<str>, Vec<Atom>>>,
+    keys: HashMap<Arc<str>, Vec<Atom>>,
+    others: Vec<Atom>,
+}
+
+/// A label without which a selector chooses nothing.
+enum Anchor<'a> {
+    Pairs(&'a Arc<str>, &'a [Arc<str>]),
+    Key(&'a Arc<str>),
+    Anything,
+}
+
+impl Anchors {
+    pub(super) fn insert(&mut self, selector: &Selector, atom: Atom) {
+        self.change(selector, |atoms| atoms.push(atom));
+    }
+
+    pub(super) fn remove(&mut self, selector: &Selector, atom: Atom) {
+        self.change(selector, |atoms| atoms.retain(|other| *other != atom));
+    }
+
+    /// Selectors that may choose what has these labels, each once; all others do not.
+    pub(super) fn candidates<'a>(&'a self, labels: &'a Labels) -> impl Iterator<Item = Atom> + 'a {
+        let keyed = labels.iter().flat_map(|(key, value)| {
+            let pairs = self.pairs.get(key).and_then(|values| values.get(value));
+            pairs.into_iter().chain(self.keys.get(key)).flatten()
+        });
+        keyed.chain(&self.others).copied()
+    }
+
+    fn change(&mut self, selector: &Selector, mut change: impl FnMut(&mut Vec<Atom>)) {
+        match Anchor::of(selector) {
+            Anchor::Pairs(key, wanted) => {
+                let values = self.pairs.entry(key.clone()).or_default();
+                for value in wanted {
+                    let atoms = values.entry(value.clone()).or_default();
+                    change(atoms);
+                    if atoms.is_empty() {
+                        values.remove(value);
+                    }
+                }
+                if values.is_empty() {
+                    self.pairs.remove(key);
+                }
+            }
+            Anchor::Key(key) => {
+                let atoms = self.keys.entry(key.clone()).or_default();
+                change(atoms);
+                if atoms.is_empty() {
+                    self.keys.remove(key);
+                }
+            }
+            Anchor::Anything => change(&mut self.others),
+        }
+    }
+}
+
+impl<'a> Anchor<'a> {
+    fn of(selector: &'a Selector) -> Self {
+        use std::slice::from_ref;
+        match selector {
+            Selector::Has(key)
+            | Selector::Contains(key, _)
+            | Selector::StartsWith(key, _)
+            | Selector::EndsWith(key, _) => Self::Key(key),
+            Selector::Equals(key, value) => Self::Pairs(key, from_ref(value)),
+            Selector::In(key, values) => Self::Pairs(key, values),
+            Selector::And(parts) => parts.iter().map(Self::of).min_by_key(Self::breadth).unwrap_or(Self::Anything),
+            Selector::All | Selector::Not(_) | Selector::Or(_) => Self::Anything,
+        }
+    }
+
+    /// How much it may choose, roughly: namespaces hold many endpoints, so another label tells more.
+    fn breadth(&self) -> usize {
+        match self {
+            Self::Pairs(key, values) => values.len() + 8 * usize::from(&***key == crate::labels::NAMESPACE),
+            Self::Key(_) => usize::MAX - 1,
+            Self::Anything => usize::MAX,
+        }
+    }
+}
