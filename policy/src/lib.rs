@@ -1,8 +1,15 @@
-//! What is remembered of flows, so that it need not be worked out for every packet.
+//! Rules: who may send what to whom.
 //!
-//! [`FlowCache`] keeps a number for each of the flows of late: a verdict of rules, or which connection it is. Each worker has its
-//! own, so nothing here is shared between threads. Nothing uses it for plain forwarding, where a route lookup costs less than a look
-//! into any cache. The rules themselves are not here yet.
+//! ```text
+//!  tiers, policies, profiles,          Book  --- compiles what a change touches --->  Programs   one for each pod and direction
+//!  network sets, endpoints   ------->                                                 Peers      what an address is to the rules
+//!                                                                                       |
+//!                                                             Tuple of a packet ------> Verdict and the rule that decided
+//! ```
+//!
+//! [`rule`] is the one form that every policy language is read into; [`selector`] chooses endpoints by their labels. [`oracle`]
+//! says the same as the programs, slowly and with reasons. [`FlowCache`] remembers a number for each of the flows of late, such as a
+//! verdict, so that it need not be worked out for every packet. Nothing on the switch's path uses any of it yet.
 //!
 //! The crate does no I/O, keeps no clock and starts no thread; after it was made, a cache does not allocate.
 

@@ -1,8 +1,12 @@
 //! Expressions over labels, in Calico's grammar.
 
+mod parse;
+
 use std::sync::Arc;
 
 use crate::labels::Labels;
+
+pub use self::parse::{DEPTH_MAX, SelectorError};
 
 /// Chooses endpoints and network sets by their labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
