@@ -1,5 +1,7 @@
 //! A cluster drawn from a fixed seed: nodes, namespaces, pods and policies as Kubernetes has them.
 
+#![allow(dead_code, reason = "each bench uses a part of it")]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -9,17 +11,17 @@ use policy::rule::{Action, Match, Order, Policy, Ports, Protocol, Rule, Side};
 use policy::selector::Selector;
 use policy::{Addresses, Endpoint, NamedPort, Transport, Tuple};
 
-pub const ENDPOINTS: u32 = 50_000;
-pub const NODES: u32 = 2_000;
+pub(crate) const ENDPOINTS: u32 = 50_000;
+pub(crate) const NODES: u32 = 2_000;
 /// Each has 20 applications of 10 pods.
-pub const NAMESPACES: u32 = 250;
+pub(crate) const NAMESPACES: u32 = 250;
 const APPS: u32 = 20;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): the same cluster in every run.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn below(&mut self, end: u32) -> u32 {
+    pub(crate) fn below(&mut self, end: u32) -> u32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,7 +31,7 @@ impl Random {
 }
 
 /// Pod `number`; those of node 0 are local.
-pub fn endpoint(number: u32) -> Endpoint {
+pub(crate) fn endpoint(number: u32) -> Endpoint {
     let (namespace, app, node) = (number % NAMESPACES, number / NAMESPACES % APPS, number % NODES);
     let text = |key: &str, value: String| (Arc::from(key), Arc::from(value));
     let labels: Labels = [
@@ -52,13 +54,13 @@ pub fn endpoint(number: u32) -> Endpoint {
 }
 
 /// The pods with a label of an application, in a namespace.
-pub fn app(namespace: u32, app: u32) -> Selector {
+pub(crate) fn app(namespace: u32, app: u32) -> Selector {
     let equals = |key: &str, value: String| Selector::Equals(key.into(), value.into());
     Selector::And(vec![equals(NAMESPACE, format!("ns{namespace}")), equals("app", format!("app{app}"))])
 }
 
 /// Policy `number`, of a namespace, for one of its applications: what a network policy of Kubernetes comes to.
-pub fn policy(number: u32, random: &mut Random) -> Policy {
+pub(crate) fn policy(number: u32, random: &mut Random) -> Policy {
     let namespace = number % NAMESPACES;
     let rules = |random: &mut Random, is_ingress: bool| (0..4).map(|_| rule(namespace, is_ingress, random)).collect();
     Policy {
@@ -67,12 +69,12 @@ pub fn policy(number: u32, random: &mut Random) -> Policy {
         order: Order(Some(1000.0)),
         applies_to: app(namespace, random.below(APPS)),
         ingress: Some(rules(random, true)),
-        egress: (number % 3 == 0).then(|| rules(random, false)),
+        egress: number.is_multiple_of(3).then(|| rules(random, false)),
     }
 }
 
 /// Allows one application, one team, or one outside net, on a port or on all.
-pub fn rule(namespace: u32, is_ingress: bool, random: &mut Random) -> Rule {
+pub(crate) fn rule(namespace: u32, is_ingress: bool, random: &mut Random) -> Rule {
     let mut peer = Side::default();
     match random.below(20) {
         0..=9 => peer.selector = Some(app(namespace, random.below(APPS))),
@@ -100,17 +102,17 @@ pub fn rule(namespace: u32, is_ingress: bool, random: &mut Random) -> Rule {
 }
 
 /// One of 200.
-pub fn port(random: &mut Random) -> u16 {
+pub(crate) fn port(random: &mut Random) -> u16 {
     1000 + 37 * random.below(200) as u16
 }
 
 /// A packet to a pod: nine of ten from other pods, one from outside; every fourth to a port that no rule names.
-pub fn packet(to: Ipv4Addr, random: &mut Random) -> Tuple {
+pub(crate) fn packet(to: Ipv4Addr, random: &mut Random) -> Tuple {
     let source = match random.below(10) {
         0 => Ipv4Addr::from(0xc000_0000 | random.below(1 << 28)),
         _ => {
             let number = random.below(ENDPOINTS);
-            Ipv4Addr::from(0x0a40_0000 + (number % NODES << 8) + number / NODES + 2)
+            Ipv4Addr::from(0x0a40_0000 + ((number % NODES) << 8) + number / NODES + 2)
         }
     };
     let destination = if random.below(4) == 0 { random.below(1 << 16) as u16 } else { port(random) };

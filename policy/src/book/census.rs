@@ -29,7 +29,7 @@ pub(super) struct Census {
     pub(super) asked: Asked,
     members: HashMap<Arc<str>, Member>,
     /// Network sets that some selector chooses: atoms and nets.
-    sets: HashMap<Arc<str>, (Arc<[Atom]>, Vec<Prefix>)>,
+    sets: HashMap<Arc<str>, Chosen>,
     places: BTreeMap<IpAddr, Place>,
     nets: Nets,
     classes: Classes,
@@ -37,6 +37,9 @@ pub(super) struct Census {
     changed_endpoints: BTreeSet<Arc<str>>,
     changed_sets: BTreeSet<Arc<str>>,
 }
+
+/// A network set: atoms and nets.
+type Chosen = (Arc<[Atom]>, Vec<Prefix>);
 
 /// An endpoint as far as rules can tell.
 #[derive(Clone, PartialEq)]

@@ -173,7 +173,7 @@ impl Book {
         let drafts = DIRECTIONS.map(|direction| drafting.draft(endpoint, direction, policies));
         let after = drafts.map(|draft| self.enter(draft));
         let local = self.locals.get_mut(name).expect("a stale endpoint is local");
-        let before = std::mem::replace(&mut local.made, Some(after));
+        let before = local.made.replace(after);
         self.leave(before);
     }
 

@@ -186,7 +186,7 @@ mod tests {
         };
         let mut earlier = (hosts.clone(), map.clone());
         for step in 0..20_000 {
-            let key = 0x0af4_0000 | random() % 4096;
+            let key = 0x0af4_0000 | (random() % 4096);
             let class = (random() % 3 > 0).then(|| Class(random() % 50));
             hosts.set(key, class);
             match class {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use packet::Prefix;
 use policy::labels::Labels;
 use policy::rule::{
-    Action, Direction, Family, Icmp, Match, NetworkSet, Order, Policy, Ports, Profile, Protocol, Rule, Side, Tier,
+    Action, Family, Icmp, Match, NetworkSet, Order, Policy, Ports, Profile, Protocol, Rule, Side, Tier,
 };
 use policy::selector::Selector;
 use policy::{Addresses, Endpoint, NamedPort, Transport, Tuple};
@@ -205,10 +205,6 @@ impl Draw<'_> {
             ports: self.some(3, port),
             is_local: !self.once_in(3),
         }
-    }
-
-    pub(crate) fn direction(&mut self) -> Direction {
-        self.one(&[Direction::Ingress, Direction::Egress])
     }
 
     pub(crate) fn tuple(&mut self) -> Tuple {
