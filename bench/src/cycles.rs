@@ -140,7 +140,7 @@ impl Switch {
         let by_host = *world.adjacency(HOST.0);
         for number in 0..NEIGHBORS {
             let destination = Mac([2, 1, 0, 0, 0, number as u8]);
-            world.set_adjacencies([(hop_of_neighbor(number), Adjacency { destination, ..by_host })]);
+            world.set_adjacencies([(hop_of_neighbor(number), by_host.between(destination, by_host.source()))]);
         }
         for block in 0..BLOCKS {
             let hop = hop_of_neighbor(block % NEIGHBORS);
