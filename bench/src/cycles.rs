@@ -27,7 +27,7 @@ use podswitch::limits::Limits;
 use podswitch::path;
 use podswitch::port::{Abilities, Link, MemoryPort, Port, PortCounters};
 use podswitch::returns::{RETURNS, Returns};
-use podswitch::world::{Adjacency, FIRST_NEIGHBOR, HOST, World, hop_of};
+use podswitch::world::{FIRST_NEIGHBOR, HOST, World, hop_of};
 use route_table::{NextHop, RouteTable};
 
 use crate::frame;
@@ -141,7 +141,7 @@ impl Switch {
         let by_host = *world.adjacency(HOST.0);
         for number in 0..NEIGHBORS {
             let destination = Mac([2, 1, 0, 0, 0, number as u8]);
-            world.set_adjacencies([(hop_of_neighbor(number), Adjacency { destination, ..by_host })]);
+            world.set_adjacencies([(hop_of_neighbor(number), by_host.between(destination, by_host.source()))]);
         }
         for block in 0..BLOCKS {
             let hop = hop_of_neighbor(block % NEIGHBORS);

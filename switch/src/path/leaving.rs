@@ -9,51 +9,20 @@
 
 use packet::{Burst, Exit, Reason, shape};
 
-use super::parse::{ETHERNET_LEN, NO_PORT};
+use super::parse::ETHERNET_LEN;
 use crate::lane::Lane;
 use crate::port::{Link, Port};
 use crate::world::World;
 
 pub(super) fn leaving(burst: &mut Burst, world: &World, lane: &mut Lane) {
-    let (mut from, mut own) = (NO_PORT, Own::default());
-    let no_tunnels = world.remotes.ports().is_empty();
-    for row in burst.rows() {
-        // Frames come port by port.
-        if burst.from[row] != from {
-            from = burst.from[row];
-            own = world.port(from).map_or(Own::default(), Own::of);
-        }
+    for &row in lane.others.rows() {
+        let row = usize::from(row);
         if !burst.exit[row].is_none() {
-            continue;
-        }
-        let start = lane.slots.start(burst.head[row]);
-        let is_own = match burst.shape[row] & shape::V6 {
-            0 => own.v4 == Some(source_v4(start)),
-            _ => own.v6 == Some(source_v6(start)),
-        };
-        if is_own & no_tunnels {
             continue;
         }
         let head = lane.slots.head(burst.head[row], burst.length[row]);
         if let Some(reason) = refused((burst, row), world, head) {
             burst.exit[row] = Exit::drop(reason);
-        }
-    }
-}
-
-/// Addresses from which a port's packets may come, without a further question where there is no tunnel.
-#[derive(Clone, Copy, Default)]
-struct Own {
-    v4: Option<u32>,
-    v6: Option<u128>,
-}
-
-impl Own {
-    fn of(port: &Port) -> Own {
-        match port.link {
-            Link::Uplink(_) => Own::default(),
-            _ if port.host || port.strict_mac => Own::default(),
-            _ => Own { v4: port.sources_v4.first().copied(), v6: port.sources_v6.first().copied() },
         }
     }
 }
