@@ -23,6 +23,7 @@ use std::sync::Arc;
 use packet::view::Family;
 use packet::{Burst, Mac, NO_TAIL, Prefix, VNET_HEADER_LEN};
 use podswitch::lane::Lane;
+use podswitch::limits::Limits;
 use podswitch::path;
 use podswitch::port::{Abilities, Link, MemoryPort, Port, PortCounters};
 use podswitch::returns::{RETURNS, Returns};
@@ -166,6 +167,7 @@ fn port(number: u16) -> Port {
         abilities: Abilities::ALL,
         link: Link::Memory(MemoryPort::nowhere()),
         steering: None,
+        limits: Limits::default(),
         counters: PortCounters::new(2),
     }
 }

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use packet::{Burst, Gso, Mac, Offload, Prefix};
 use podswitch::lane::Lane;
+use podswitch::limits::Limits;
 use podswitch::path;
 use podswitch::pipeline::pipeline;
 use podswitch::port::{Abilities, Budget, Count, Link, MemoryPort, Port, PortCounters};
@@ -293,6 +294,7 @@ fn port(number: u16, load: Load, pods: u16) -> Port {
         abilities: Abilities::ALL,
         link: Link::Memory(MemoryPort::endless(&header.bytes(), &frame)),
         steering: None,
+        limits: Limits::default(),
         counters: PortCounters::new(2),
     }
 }

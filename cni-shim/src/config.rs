@@ -7,7 +7,7 @@
 //!   cniVersion name type                      which network, of which version
 //!   ipam  type ranges sticky                  who chooses addresses: the switch, unless a plugin is named
 //!   mtu socket dns                            the interface's MTU; where the switch listens; what pods resolve names by
-//!   runtimeConfig  ips mac ipRanges dns ...   what the runtime adds for this pod
+//!   runtimeConfig  ips mac bandwidth ...      what the runtime adds for this pod
 //!   args.cni  ips mac                         the same in an older form
 //!   prevResult                                what plugins before this one made
 //!   cni.dev/valid-attachments                 of GC: what is still in use
@@ -18,7 +18,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use control::{AddressRange, Mtu, Name};
+use control::{AddressRange, Bandwidth, BitRate, Mtu, Name, RateLimit};
 use ipnet::IpNet;
 use packet::Mac;
 use serde::Deserialize;
@@ -48,6 +48,8 @@ pub struct Config {
     pub addresses: Vec<IpAddr>,
     /// The Ethernet address asked for this pod.
     pub mac: Option<Mac>,
+    /// How fast this pod's traffic may be.
+    pub bandwidth: Bandwidth,
     /// What plugins before this one made; an empty list in the chain's first place.
     pub previous: Option<Outcome>,
     /// Attachments that are in use, of GC.
@@ -113,6 +115,7 @@ impl Config {
             dns: dns.map_or_else(|| field(&fields, "dns").map(Option::unwrap_or_default), |dns| Ok(dns.into()))?,
             addresses,
             mac: mac.or(field(&arguments, "mac").map_err(|error| within("args.cni", error))?),
+            bandwidth: bandwidth(&runtime)?,
             previous: fields.get("prevResult").filter(|value| !value.is_null()).map(Outcome::parse).transpose()?,
             valid: match field(&fields, "cni.dev/valid-attachments")? {
                 None => field(&fields, "cni.dev/attachments")?,
@@ -140,6 +143,39 @@ impl From<RuntimeDns> for Dns {
         let [nameservers, search, options] = [servers, searches, options].map(Option::unwrap_or_default);
         Dns { nameservers, search, options, domain: None }
     }
+}
+
+/// The capability `bandwidth`: bits a second, and bits. Zero is how runtimes write "no limit" (CONVENTIONS, "bandwidth").
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct RuntimeBandwidth {
+    #[serde(default)]
+    ingress_rate: u64,
+    #[serde(default)]
+    ingress_burst: u64,
+    #[serde(default)]
+    egress_rate: u64,
+    #[serde(default)]
+    egress_burst: u64,
+}
+
+fn bandwidth(runtime: &Map<String, Value>) -> Result<Bandwidth, Error> {
+    let asked: Option<RuntimeBandwidth> =
+        field(runtime, "bandwidth").map_err(|error| within("runtimeConfig", error))?;
+    let Some(asked) = asked else { return Ok(Bandwidth::default()) };
+    let limit = |way: &str, rate: u64, burst: u64| {
+        if rate == 0 && burst != 0 {
+            return Err(wrong(&format!("runtimeConfig.bandwidth.{way}Rate"), format!("is missing beside {way}Burst")));
+        }
+        let within =
+            |error: control::ParseError| wrong(&format!("runtimeConfig.bandwidth.{way}Rate"), error.to_string());
+        let rate = (rate != 0).then(|| BitRate::try_from(rate).map_err(within)).transpose()?;
+        Ok(rate.map(|rate| RateLimit { rate, burst: Some(burst).filter(|&burst| burst != 0) }))
+    };
+    Ok(Bandwidth {
+        ingress: limit("ingress", asked.ingress_rate, asked.ingress_burst)?,
+        egress: limit("egress", asked.egress_rate, asked.egress_burst)?,
+    })
 }
 
 /// A range of addresses as `host-local` and the capability `ipRanges` write it.
@@ -323,7 +359,6 @@ const RUNTIME_KEYS: &[&str] = &[
 ];
 const UNDONE: &[(&str, &str)] = &[
     ("portMappings", "leave the capability to the plugin portmap, chained behind this one"),
-    ("bandwidth", "rates are not limited in this version: take the capability out of the configuration"),
     ("deviceID", "pods have TAPs: take the capability out of the configuration"),
     ("infinibandGUID", "pods have Ethernet interfaces: take the capability out of the configuration"),
 ];

@@ -36,8 +36,7 @@ pub(crate) enum Chained {
 impl Conflist<'_> {
     /// The JSON text.
     pub(crate) fn text(&self) -> String {
-        let mut own =
-            json!({ "type": TYPE, "capabilities": { "ips": true, "mac": true, "ipRanges": true, "dns": true } });
+        let mut own = json!({ "type": TYPE, "capabilities": { "ips": true, "mac": true, "ipRanges": true, "dns": true, "bandwidth": true } });
         if self.socket != Path::new(SOCKET) {
             own["socket"] = json!(self.socket);
         }
@@ -87,5 +86,4 @@ impl Found {
 /// The plugin's name, also that of its program.
 pub(crate) const TYPE: &str = "podswitch-cni";
 /// Why the plugin `bandwidth` does not work here.
-pub(crate) const NO_BANDWIDTH: &str =
-    "the plugin bandwidth shapes the host's end of a veth pair, and a pod's interface here has none";
+pub(crate) const NO_BANDWIDTH: &str = "the plugin bandwidth shapes the host's end of a veth pair, and a pod's interface here has none; podswitch-cni limits rates itself";

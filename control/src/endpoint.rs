@@ -8,7 +8,7 @@ use packet::{Mac, Prefix};
 use serde::{Deserialize, Serialize};
 
 use crate::text::{serde_as_text, words};
-use crate::{Assign, InterfaceName, Name, NetnsPath, Origin, ParseError};
+use crate::{Assign, Bandwidth, InterfaceName, Name, NetnsPath, Origin, ParseError};
 
 /// The wish that an interface of a pod's namespace be joined to the switch.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Attach {
     /// The network of container runtimes it belongs to, if it was one that asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Name>,
+    /// How fast its traffic may be.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
+    pub bandwidth: Bandwidth,
     /// Who asks.
     pub origin: Origin,
 }

@@ -27,6 +27,8 @@ pub enum ParseError {
     Unroutable { address: IpAddr, kind: &'static str },
     #[error("'{text}' is no MTU: write a number from {} to {}", crate::Mtu::MIN, crate::Mtu::MAX)]
     Mtu { text: String },
+    #[error("'{text}' is no rate: write bits a second from 1k to 1000T, such as 10M")]
+    Rate { text: String },
     #[error("'{text}' is no route target: write endpoint:NAME, host, unreachable or blackhole")]
     Target { text: String },
     #[error("the filter {found} at character {at} where it needs {needs}")]

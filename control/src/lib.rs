@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod assign;
+mod bandwidth;
 mod client;
 mod endpoint;
 mod error;
@@ -32,6 +33,7 @@ mod view;
 pub mod wire;
 
 pub use assign::{AddressRange, Assign};
+pub use bandwidth::{Bandwidth, BitRate, RateLimit, bits};
 pub use client::Client;
 pub use endpoint::{Ability, Attach, Attached, Detach, Detached, Mtu, PodAddress, unroutable};
 pub use error::{Error, ParseError};

@@ -298,11 +298,13 @@ const PURGE: &str = "/v1/purge";
 mod tests {
     use super::*;
     use crate::{
-        Assign, Attach, Backend, Done, InterfaceName, NEIGHBORS_MAX, Neighbor, Origin, Route, RouteTarget, StartTrace,
+        Assign, Attach, Backend, Bandwidth, Done, InterfaceName, NEIGHBORS_MAX, Neighbor, Origin, RateLimit, Route,
+        RouteTarget, StartTrace,
     };
 
     fn requests() -> Vec<Request> {
         let name: crate::Name = "web-0.x".parse().unwrap();
+        let limit = RateLimit { rate: "10M".parse().unwrap(), burst: Some(80_000) };
         let attach = Attach {
             name: name.clone(),
             netns: "blue".parse().unwrap(),
@@ -313,6 +315,7 @@ mod tests {
                 keep_for: Some("default.web-0".parse().unwrap()),
             }),
             network: Some("pods".parse().unwrap()),
+            bandwidth: Bandwidth { ingress: Some(limit), egress: Some(RateLimit { burst: None, ..limit }) },
             mtu: Some("1400".parse().unwrap()),
             mac: Some(packet::Mac([2, 0, 0, 0, 0, 1])),
             origin: Origin::Cni,
@@ -323,7 +326,14 @@ mod tests {
         let via = "192.168.9.2".parse().unwrap();
         let vxlan = Neighbor { subnet: v4, via, backend: Backend::Vxlan, mac, origin: Origin::Agent };
         vec![
-            Request::Attach(Attach { mtu: None, mac: None, assign: None, network: None, ..attach.clone() }),
+            Request::Attach(Attach {
+                mtu: None,
+                mac: None,
+                assign: None,
+                network: None,
+                bandwidth: Bandwidth::default(),
+                ..attach.clone()
+            }),
             Request::Attach(attach),
             Request::Detach(Detach { name: name.clone(), origin: Origin::Cli, force: false }),
             Request::Detach(Detach { name, origin: Origin::HostImport, force: true }),

@@ -80,6 +80,8 @@ pub enum Reason {
     Congested,
     /// A pod's own tunnel packet, which other nodes would take for ours.
     NestedTunnel,
+    /// To a pod that is over its rate limit, and as much waits for it as may.
+    OverLimit,
 }
 
 /// Why a packet was handed to the slow path.
@@ -196,6 +198,7 @@ named!(Reason {
     TunnelToTunnel => "tunnel_to_tunnel",
     Congested => "congested",
     NestedTunnel => "nested_tunnel",
+    OverLimit => "over_limit",
 });
 
 named!(Punt {

@@ -19,6 +19,9 @@
 //!
 //! Watching is edge-triggered, and beginning to watch tells at once of a frame that is there already, so none is missed in
 //! between. The active ports take turns at being first.
+//!
+//! A port whose pod has sent what its limit allows **rests**: it is neither read nor watched until its time has come
+//! (`crate::limits`), and who sleeps on the bank sleeps no longer than that.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -32,7 +35,7 @@ use packet::Burst;
 
 use crate::lane::Lane;
 use crate::placement::Heat;
-use crate::port::{Budget, Port};
+use crate::port::{Budget, Count, Port};
 use crate::world::World;
 
 /// One queue of every port.
@@ -44,6 +47,8 @@ pub struct Bank {
     poll: Poll,
     /// Numbers of the active ports, in the order they are served.
     active: VecDeque<u16>,
+    /// Ports that rest, and when their time comes.
+    resting: Vec<(u16, Instant)>,
     /// By port number.
     attention: Vec<Attention>,
     /// What was taken from each port in this turn.
@@ -62,6 +67,8 @@ pub struct Bank {
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 struct Attention {
     active: bool,
+    /// Active, but not read until its time has come.
+    rests: bool,
     /// Frames were found in this many turns since it became active; counted to two.
     fruitful: u8,
     /// Turns without a frame since the last one with.
@@ -78,6 +85,7 @@ impl Bank {
             heat: Heat::default(),
             poll: Poll::new()?,
             active: VecDeque::with_capacity(PORTS_MAX),
+            resting: Vec::with_capacity(PORTS_MAX),
             attention: vec![Attention::default(); PORTS_MAX],
             taken: Vec::with_capacity(PORTS_MAX),
             emptied: false,
@@ -116,10 +124,44 @@ impl Bank {
     /// Makes a port active, as its event would; for ports without a descriptor.
     pub fn activate(&mut self, number: u16) {
         let attention = &mut self.attention[usize::from(number)];
+        if attention.rests {
+            // Nobody watches a port that rests: this one has come to the number of another.
+            *attention = Attention::default();
+            self.resting.retain(|&(resting, _)| resting != number);
+        }
         if !attention.active {
             attention.active = true;
             self.active.push_back(number);
         }
+    }
+
+    /// When the first of the ports that rest is to be read.
+    pub fn next(&self) -> Option<Instant> {
+        self.resting.iter().map(|&(_, when)| when).min()
+    }
+
+    /// Has ports read again whose time has come.
+    fn end_rests(&mut self) {
+        let now = Instant::now();
+        let Bank { resting, active, attention, .. } = self;
+        resting.retain(|&(number, when)| {
+            if when <= now {
+                attention[usize::from(number)].rests = false;
+                active.push_back(number);
+            }
+            when > now
+        });
+    }
+
+    /// Leaves a port unread until then.
+    #[cold]
+    fn rest(&mut self, port: &Port, until: Instant) {
+        let attention = &mut self.attention[usize::from(port.number)];
+        if !attention.unwatched {
+            attention.unwatch((port, self.home), self.poll.registry());
+        }
+        attention.rests = true;
+        self.resting.push((port.number, until));
     }
 
     /// Receives from the active ports, at most `frames_max` frames each. Every turn is ended by [`Bank::departed`] or
@@ -127,6 +169,9 @@ impl Bank {
     pub fn receive(&mut self, burst: &mut Burst, (world, lane): (&World, &mut Lane), frames_max: usize) {
         let (first, mut kept, mut unread, mut away) = (burst.len, 0, None, false);
         self.emptied = true;
+        if !self.resting.is_empty() {
+            self.end_rests();
+        }
         for _ in 0..self.active.len() {
             let Some(number) = self.active.pop_front() else { break };
             let attention = &mut self.attention[usize::from(number)];
@@ -135,7 +180,16 @@ impl Bank {
                 continue;
             };
             let frames = frames_max.min(burst.room().saturating_sub(ROOM_FOR_ANSWERS));
-            let taken = port.receive(self.home, burst, (world, lane), Budget { frames, ..PORT_BUDGET });
+            let bytes = match port.limits.leaving.as_ref().map_or(Ok(usize::MAX), |limit| limit.credit(Instant::now()))
+            {
+                Ok(credit) => credit.min(PORT_BUDGET.bytes),
+                Err(until) => {
+                    port.counters.of(lane.number).add(Count::Rests, 1);
+                    self.rest(port, until);
+                    continue;
+                }
+            };
+            let taken = port.receive(self.home, burst, (world, lane), Budget { frames, bytes });
             let found = taken.frames > 0;
             self.taken.push((number, taken));
             self.emptied &= taken.drained;
@@ -215,13 +269,12 @@ pub(crate) fn wait_for_any(
     rest: &mut Poll,
     banks: &mut [Bank],
     events: &mut Events,
-    timeout: Duration,
+    timeout: Option<Duration>,
 ) -> io::Result<bool> {
     for bank in &*banks {
         rest.registry().register(&mut SourceFd(&bank.poll.as_raw_fd()), WAKE, Interest::READABLE)?;
     }
-    // Without a guest nothing but a bell ends it.
-    wait(rest, events, (!banks.is_empty()).then_some(timeout))?;
+    wait(rest, events, timeout)?;
     let came = !events.is_empty();
     for bank in banks {
         rest.registry().deregister(&mut SourceFd(&bank.poll.as_raw_fd()))?;

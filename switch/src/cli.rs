@@ -3,24 +3,21 @@
 //! Results go to standard output, errors to standard error as `error: ...` and, where something can be done,
 //! `hint: ...`. Exit codes: 0 done, 1 refused or failed, 2 misused.
 
+mod attach;
 mod neighbor;
 mod show;
 mod trace;
 
 use std::io::{self, IsTerminal, Write};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use control::{
-    Attach, Client, Code, DeleteRoute, Detach, InterfaceName, Mtu, Name, NetnsPath, Origin, PodAddress, Route,
-    RouteTarget,
-};
+use control::{Client, Code, DeleteRoute, Detach, InterfaceName, Name, Origin, Route, RouteTarget};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use packet::{Mac, Prefix};
+use packet::Prefix;
 use serde::Serialize;
 use tracing::level_filters::LevelFilter;
 
@@ -28,6 +25,7 @@ use crate::config::{self, Config, Settings};
 use crate::purge::{self, Leftover};
 use crate::{doctor, engine, log, privilege, store};
 
+use self::attach::{ATTACH_EXAMPLES, AttachArgs};
 use self::neighbor::NeighborAction;
 use self::show::{Table, View, watch};
 use self::trace::TraceArgs;
@@ -149,30 +147,6 @@ struct Run {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
-}
-
-#[derive(Args)]
-struct AttachArgs {
-    /// Name of the new endpoint.
-    name: Name,
-    /// The pod's namespace: a path, or a name of `ip netns`.
-    #[arg(long, value_name = "NETNS")]
-    netns: NetnsPath,
-    /// The interface to make there.
-    #[arg(long, value_name = "INTERFACE", default_value_t)]
-    ifname: InterfaceName,
-    /// An address of the pod; give it once for each.
-    #[arg(long, value_name = "ADDRESS", required = true)]
-    address: Vec<PodAddress>,
-    /// MTU of the interface [default: the switch's].
-    #[arg(long, value_name = "BYTES")]
-    mtu: Option<Mtu>,
-    /// Ethernet address of the interface [default: made from the first address].
-    #[arg(long)]
-    mac: Option<Mac>,
-    /// Print JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 #[derive(Subcommand)]
@@ -318,28 +292,6 @@ impl Run {
     }
 }
 
-impl AttachArgs {
-    fn execute(self, client: &Client) -> Result<(), Error> {
-        let AttachArgs { name, netns, ifname, address, mtu, mac, json: as_json } = self;
-        let (interface, addresses) = (ifname, address);
-        let (assign, network, origin) = (None, None, Origin::Cli);
-        let attach = Attach { name, netns, interface, addresses, assign, mtu, mac, network, origin };
-        let attached = client.attach(attach)?;
-        if as_json {
-            return print(&json(&attached));
-        }
-        let gateways: Vec<String> = attached.gateways.iter().map(IpAddr::to_string).collect();
-        print(&format!(
-            "port {} is {} with {}, MTU {}, by way of {}\n",
-            attached.port,
-            attached.interface,
-            attached.mac,
-            attached.mtu,
-            gateways.join(" and ")
-        ))
-    }
-}
-
 impl Purge {
     fn execute(self, global: &Global) -> Result<(), Error> {
         let Purge { yes, config, state_dir, host_port } = self;
@@ -464,12 +416,6 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   podswitch run --pod-range 10.244.0.0/24 --pod-range fd00:10:244::/64
   podswitch run --config /etc/podswitch.toml --mtu 9000 --log-level debug";
-const ATTACH_EXAMPLES: &str = "\
-Examples:
-  podswitch attach web-0 --netns web --address 10.244.0.2
-  podswitch attach db --netns /proc/4711/ns/net --ifname net1 --address 10.244.0.3 --address fd00:10:244::3
-
-A prefix length behind an address is allowed and ignored: every pod is alone on its link.";
 const ROUTE_EXAMPLES: &str = "\
 Examples:
   podswitch route add 192.0.2.0/24 --to endpoint:web-0

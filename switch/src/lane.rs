@@ -5,6 +5,7 @@ use std::sync::Arc;
 use packet::{Burst, Offload, Punt, Slots, VNET_HEADER_LEN};
 use ring::spsc::Consumer;
 
+use crate::limits::{Calls, Gates};
 use crate::mailbox::{Receiver, Sender, mailbox};
 use crate::path::{self, Departures, Lookups};
 use crate::port::{Count, Link};
@@ -30,6 +31,8 @@ pub struct Lane {
     pub(crate) departures: Box<Departures>,
     /// Looks on while a trace wants it.
     pub tracer: Tracer,
+    /// Where frames to limited pods wait that this worker lets through.
+    pub(crate) gates: Gates,
     punts: Sender<Punted>,
     punted: bool,
     answers: Receiver<u16>,
@@ -43,6 +46,8 @@ pub struct SlowEnds {
     pub answers: Sender<u16>,
     /// Packets that a trace wants to see.
     pub traced: Consumer<Record>,
+    /// To call the worker to gates.
+    pub calls: Arc<Calls>,
 }
 
 /// What is said about a punted frame.
@@ -70,6 +75,8 @@ impl Lane {
         let (punts_in, punts_out) = mailbox(PUNTS);
         let (answers_in, answers_out) = mailbox(ANSWERS);
         let (tracer, traced) = Tracer::new();
+        let gates = Gates::new(number);
+        let calls = gates.calls();
         let lane = Lane {
             number,
             slots: Slots::new(SMALL_SLOTS, BIG_SLOTS),
@@ -79,11 +86,12 @@ impl Lane {
             lookups: Lookups::new(),
             departures: Departures::new(),
             tracer,
+            gates,
             punts: punts_in,
             punted: false,
             answers: answers_out,
         };
-        (lane, SlowEnds { punts: punts_out, answers: answers_in, traced })
+        (lane, SlowEnds { punts: punts_out, answers: answers_in, traced, calls })
     }
 
     /// Hands a row to the slow path; false when it has no room.

@@ -15,6 +15,7 @@ pub mod engine;
 mod ipam;
 pub mod kernel_drops;
 pub mod lane;
+pub mod limits;
 pub mod log;
 pub mod mailbox;
 pub mod masquerade;

@@ -156,6 +156,10 @@ impl Metrics {
             None,
             punts,
         )?;
+        for (what, [name, help], unit) in LIMIT_COUNTS {
+            let happened = self.ports.iter().filter(|port| port.counted.get(*what) > 0);
+            out.counters(name, help, unit.as_ref(), happened.map(|port| (port.labels(), port.counted.get(*what))))?;
+        }
         let kernel = self.ports.iter().filter_map(|port| Some((port.labels(), port.kernel_dropped?)));
         out.counters(
             "port_kernel_dropped_packets",
@@ -362,6 +366,22 @@ const PORT_COUNTS: &[Family] = &[
     (Count::Answered, ["port_answered_packets", "Answers of the slow path to the port, such as ARP replies."], None),
     (Count::Joined, ["port_joined_writes", "Writes to the port that carried several packets joined."], None),
     (Count::Cut, ["port_cut_frames", "Super-frames that were cut because the port cannot take them."], None),
+];
+
+/// Of ports whose pods have limits; told once they happened.
+const LIMIT_COUNTS: &[Family] = &[
+    (Count::Held, ["port_limit_held_packets", "Packets to a limited pod that had to wait."], None),
+    (Count::HeldBytes, ["port_limit_held", "Their bytes, Ethernet header included."], Some(Unit::Bytes)),
+    (
+        Count::OverLimit,
+        ["port_limit_dropped_packets", "Packets to a limited pod that were dropped, since as much waited as may."],
+        None,
+    ),
+    (
+        Count::Rests,
+        ["port_limit_rests", "Times a queue was left unread because its pod had sent what its limit allows."],
+        None,
+    ),
 ];
 
 const TOTAL_COUNTS: &[Family] = &[

@@ -199,6 +199,15 @@ impl Departing {
         has_answers
     }
 
+    /// Lets frames to limited pods through whose time has come.
+    #[inline]
+    pub fn open_gates(&mut self) {
+        if self.lane.gates.next().is_some() {
+            self.lane.gates.open(self.own.world.turn());
+            self.own.world.offline();
+        }
+    }
+
     /// True when there is a batch or an answer to settle, or there will never be another batch.
     pub fn is_wanted(&self) -> bool {
         !self.decided.is_empty() || self.lane.has_answers() || self.decided.is_abandoned()

@@ -30,6 +30,7 @@ use packet::{Burst, Mac, Punt, Reason};
 use ring::Counters;
 
 use crate::lane::Lane;
+use crate::limits::{Limits, counted};
 use crate::world::World;
 
 pub use express::{EXPRESS_ROOM, Express};
@@ -58,6 +59,8 @@ pub struct Port {
     pub strict_mac: bool,
     /// What the other end takes.
     pub abilities: Abilities,
+    /// How fast the workload's traffic may be.
+    pub limits: Limits,
     /// Where the frames come and go.
     pub link: Link,
     /// Chooses the queue of each frame that comes, where the kernel can be told to.
@@ -105,11 +108,21 @@ pub enum Count {
     Joined,
     /// Super-frames cut for this port.
     Cut,
+    /// Frames to a limited workload that waited at the gate.
+    Held,
+    /// Their bytes.
+    HeldBytes,
+    /// Frames to a limited workload that were dropped because too much waited; they are also in the drops of where they came in.
+    OverLimit,
+    /// Times a queue was left unread because the workload had sent what its limit allows.
+    Rests,
 }
 
 impl Count {
+    /// Those of packets that came.
+    const OF_ARRIVALS: [Count; 3] = [Count::Received, Count::ReceivedBytes, Count::Answered];
     /// All of them, in order of their number.
-    pub const ALL: [Count; 7] = [
+    pub const ALL: [Count; 11] = [
         Count::Received,
         Count::ReceivedBytes,
         Count::Answered,
@@ -117,6 +130,10 @@ impl Count {
         Count::SentBytes,
         Count::Joined,
         Count::Cut,
+        Count::Held,
+        Count::HeldBytes,
+        Count::OverLimit,
+        Count::Rests,
     ];
 }
 
@@ -186,7 +203,7 @@ impl PortCounters {
         let mut counted = Counted::default();
         Reason::ALL.iter().for_each(|&reason| counted.drops[reason as usize] = self.dropped(reason));
         Punt::ALL.iter().for_each(|&why| counted.punts[why as usize] = self.punted(why));
-        for what in [Count::Sent, Count::SentBytes, Count::Joined, Count::Cut] {
+        for what in Count::ALL.into_iter().filter(|what| !Count::OF_ARRIVALS.contains(what)) {
             counted.counts[what as usize] = self.get(what);
         }
         counted
@@ -195,7 +212,7 @@ impl PortCounters {
     /// Adds what came, now, to what was read before: so that a sum over ports that is taken while packets pass is never
     /// short of arrivals, what left is read first, at all of them.
     pub fn what_came(&self, counted: &mut Counted) {
-        for what in [Count::Received, Count::ReceivedBytes, Count::Answered] {
+        for what in Count::OF_ARRIVALS {
             counted.counts[what as usize] += self.get(what);
         }
     }
@@ -296,6 +313,9 @@ impl Port {
         let counters = self.counters.of(lane.number);
         counters.add(Count::Received, (burst.len - before) as u64);
         counters.add(Count::ReceivedBytes, bytes as u64);
+        if let Some(bucket) = &self.limits.leaving {
+            bucket.charge(counted(burst.len - before, bytes), Instant::now());
+        }
         Taken { frames: (burst.len - before) as u32, drained }
     }
 
@@ -313,14 +333,28 @@ impl Port {
         self.steering.as_ref()?.sender_cpu(queue)
     }
 
-    /// Writes one frame given in slices, by this queue if the port has it; the first slice starts with a virtio header.
+    /// Writes one frame given in slices, by this queue if the port has it; the first slice starts with a virtio header. One that
+    /// is over the workload's limit waits until it is not.
+    ///
+    /// # Errors
+    /// Why the frame is to be dropped.
     #[inline(always)]
-    pub fn write(&self, queue: u16, slices: &[IoSlice<'_>]) -> io::Result<()> {
-        match &self.link {
+    pub fn write(&self, queue: u16, slices: &[IoSlice<'_>]) -> Result<(), Reason> {
+        match &self.limits.entering {
+            None => self.put(queue, slices),
+            Some(gate) => gate.pass(self, queue, slices),
+        }
+    }
+
+    /// Writes it whatever the limit.
+    #[inline(always)]
+    pub(crate) fn put(&self, queue: u16, slices: &[IoSlice<'_>]) -> Result<(), Reason> {
+        let written = match &self.link {
             Link::Memory(memory) => memory.write(slices),
             Link::Tap(tap) => write_to_tap(tap, queue, slices),
             Link::Uplink(_) => unreachable!("what leaves by an uplink is wrapped"),
-        }
+        };
+        written.map_err(|_| Reason::WriteFailed)
     }
 
     /// How many queues it has; frames may wait in each.

@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use control::{
-    Attach, ChangeNeighbors, Code, DeleteRoute, Detach, InterfaceName, Mtu, Name, Neighbor, NetnsPath, Origin,
-    PodAddress, Refusal, Route, RouteTarget,
+    Attach, Bandwidth, ChangeNeighbors, Code, DeleteRoute, Detach, InterfaceName, Mtu, Name, Neighbor, NetnsPath,
+    Origin, PodAddress, Refusal, Route, RouteTarget,
 };
 use packet::{Mac, Prefix};
 use serde::{Deserialize, Serialize};
@@ -73,6 +73,9 @@ pub struct Endpoint {
     /// Who gets its addresses again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_for: Option<Name>,
+    /// How fast its traffic may be.
+    #[serde(default, skip_serializing_if = "Bandwidth::is_unlimited")]
+    pub bandwidth: Bandwidth,
 }
 
 /// A namespace by the device and inode of its file, unique while it lives, and by a number that is never given twice.
@@ -216,7 +219,7 @@ impl State {
     }
 
     fn attach(&mut self, attach: Attach, netns_id: NetnsId) -> Result<Effect, Refusal> {
-        let Attach { name, netns, interface, addresses, assign, mtu, mac, network, origin } = attach;
+        let Attach { name, netns, interface, addresses, assign, mtu, mac, network, bandwidth, origin } = attach;
         let first = addresses.first().ok_or_else(|| no_address(&name))?;
         let endpoint = Endpoint {
             mac: mac.unwrap_or_else(|| mac_of(first.get())),
@@ -231,6 +234,7 @@ impl State {
             tap: TapFlags { multi_queue: true },
             network,
             keep_for: assign.and_then(|assign| assign.keep_for),
+            bandwidth,
         };
         self.admit_endpoint(endpoint.clone())?;
         Ok(Effect::Attached(endpoint))

@@ -13,7 +13,7 @@
 //! other one counts, see `journal`. A state of another boot of the machine is void: its namespaces are gone.
 //!
 //! Formats: 1, one JSON document in `state.json`; 2, the journal; 3, the journal with neighbours and the underlay; 4, endpoints
-//! that tell their network. Older ones are read and become the newest; newer ones are refused rather than misread.
+//! that tell their network; 5, endpoints with limits. Older ones are read and become the newest; newer ones are refused rather than misread.
 
 pub(crate) mod journal;
 
@@ -337,7 +337,7 @@ const JOURNAL: &str = "state.journal";
 const JOURNAL_NEW: &str = "state.new";
 const DAMAGED: &str = "state.damaged";
 const DOCUMENT: &str = "state.json";
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 /// Overtaken records a journal may hold beside as many as there are sound ones.
 const RECORDS_SPARE: usize = 4096;
 

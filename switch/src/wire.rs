@@ -29,13 +29,15 @@ use ipnet::IpNet;
 use packet::{Mac, Prefix};
 
 use crate::config::Node;
+use crate::limits::Limits;
 use crate::state::{Endpoint, GATEWAY_V4, GATEWAY_V6};
 
-/// Makes `endpoint`'s interface in its namespace, with so many queues; the TAP is not persistent yet.
+/// Makes `endpoint`'s interface in its namespace, with so many queues; the TAP is not persistent yet. For `tunnels` see
+/// [`limit_queue`].
 ///
 /// # Errors
 /// What the kernel refused; nothing is left behind.
-pub fn pod(endpoint: &Endpoint, namespace: &Namespace, queues: u16) -> Result<Tap, Error> {
+pub fn pod(endpoint: &Endpoint, namespace: &Namespace, (queues, tunnels): (u16, bool)) -> Result<Tap, Error> {
     let (name, multi_queue) = (endpoint.interface.as_str(), endpoint.tap.multi_queue);
     namespace.run(|| {
         let tap = Tap::open(&TapOptions { queues, multi_queue, ..TapOptions::new(name) })?;
@@ -44,7 +46,7 @@ pub fn pod(endpoint: &Endpoint, namespace: &Namespace, queues: u16) -> Result<Ta
         let index = pod.link(name)?.index;
         pod.set_no_queue(index)?;
         let (mac, mtu) = (Some(endpoint.mac), Some(mtu(endpoint.mtu)));
-        pod.change_link(index, &LinkChange { mac, mtu, up: Some(true), ..Default::default() })?;
+        pod.change_link(index, &LinkChange { mac, mtu, up: Some(true), ..queue(endpoint, tunnels) })?;
         for address in &endpoint.addresses {
             own_address(&mut pod, index, address.get())?;
         }
@@ -81,17 +83,26 @@ pub fn readopt_pod(endpoint: &Endpoint, namespace: &Namespace, queues: u16) -> R
     })?
 }
 
-/// Has the pod's kernel make super-frames that fit one datagram of a tunnel, headers included. The pod may change that:
-/// it is for speed alone.
+/// Has the pod's kernel queue for the switch what suits it: super-frames that fit one datagram of a tunnel, headers included, where
+/// there are `tunnels`, and for a pod that may send little, little. The pod may change that: it is for speed alone.
 ///
 /// # Errors
 /// What the kernel refused.
-pub fn limit_super_frames(endpoint: &Endpoint, namespace: &Namespace) -> Result<(), Error> {
-    let bytes = SUPER_FRAME_IN_TUNNEL;
+pub fn limit_queue(endpoint: &Endpoint, namespace: &Namespace, tunnels: bool) -> Result<(), Error> {
+    if !tunnels && endpoint.bandwidth.egress.is_none() {
+        return Ok(());
+    }
     let mut pod = Netlink::open_in(namespace)?;
     let index = pod.link(endpoint.interface.as_str())?.index;
-    let limits = LinkChange { gso_max_size: Some(bytes), gso_ipv4_max_size: Some(bytes), ..Default::default() };
-    pod.change_link(index, &limits)
+    pod.change_link(index, &queue(endpoint, tunnels))
+}
+
+fn queue(endpoint: &Endpoint, tunnels: bool) -> LinkChange<'static> {
+    let limit = endpoint.bandwidth.egress.map(Limits::queue);
+    let longest = [tunnels.then_some(SUPER_FRAME_IN_TUNNEL), limit.map(|(_, longest)| longest)];
+    let longest = longest.into_iter().flatten().min();
+    let queue_length = limit.map(|(frames, _)| frames);
+    LinkChange { gso_max_size: longest, gso_ipv4_max_size: longest, queue_length, ..Default::default() }
 }
 
 /// Makes the host port, or takes the one an earlier switch left; its addresses and routes are brought up to `node`.

@@ -28,6 +28,7 @@ use ring::snapshot::Reader;
 use crate::bank::{self, Bank, PORT_BUDGET};
 use crate::crew::Crew;
 use crate::lane::{BIG_SLOTS, Lane, SMALL_SLOTS, SlowEnds};
+use crate::limits::Wake;
 use crate::path;
 use crate::placement::{self, Bell, Peer, Standing, Weather};
 use crate::returns::Returns;
@@ -82,7 +83,7 @@ pub struct WorkerEnds {
     /// To watch queues of its bank under their port's number, if it has one.
     pub registry: Option<Registry>,
     /// Wakes it.
-    pub wake: Box<dyn Fn() -> io::Result<()> + Send>,
+    pub wake: Wake,
     /// Its counters.
     pub tallies: Arc<Tallies>,
     /// Its state, which tells it whether pods compute on its CPU.
@@ -129,7 +130,7 @@ impl Worker {
             slow,
             slots: [SMALL_SLOTS, BIG_SLOTS],
             registry: Some(bank.registry()?),
-            wake: Box::new({
+            wake: Arc::new({
                 let bell = Arc::clone(&bell);
                 move || bell.ring()
             }),
@@ -200,6 +201,7 @@ impl Worker {
         } else {
             self.urgency.rest();
         }
+        lane.gates.open(world);
         for bank in &mut self.banks {
             bank.departed(world, self.now);
         }
@@ -281,16 +283,17 @@ impl Worker {
         let world = self.world.turn();
         // A port that cannot be watched must go on being read.
         let watched = self.banks.iter_mut().all(|bank| bank.watch_all(world));
+        let patience = if watched { self.patience() } else { Some(Duration::ZERO) };
         self.tallies.add(Tally::Sleeps, 1);
         self.world.offline();
         self.tallies.set(Tally::Asleep, 1);
         let rested = match &mut self.banks[..] {
-            [own] if own.home == self.lane.number => {
-                own.look(events, if watched { None } else { Some(Duration::ZERO) }).map(|()| false)
-            }
+            [own] if own.home == self.lane.number => own.look(events, patience).map(|()| false),
+            // Without a guest nothing but a bell, or the time, ends it.
+            [] => bank::wait_for_any(&mut self.rest, &mut [], events, patience).map(|_| false),
             banks => {
-                bank::wait_for_any(&mut self.rest, banks, events, if watched { GUEST_REST } else { Duration::ZERO })
-                    .map(|came| watched && !came)
+                let rest = patience.map_or(GUEST_REST, |patience| patience.min(GUEST_REST));
+                bank::wait_for_any(&mut self.rest, banks, events, Some(rest)).map(|came| rest == GUEST_REST && !came)
             }
         };
         self.tallies.set(Tally::Asleep, 0);
@@ -299,6 +302,13 @@ impl Worker {
             self.send_guests_home();
         }
         Ok(())
+    }
+
+    /// How long it may sleep: until a port that rests is to be read or a gate opened.
+    fn patience(&self) -> Option<Duration> {
+        let rests = self.banks.iter().filter_map(Bank::next);
+        let next = rests.chain(self.lane.gates.next()).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
     }
 
     /// Asks for events where that is due.

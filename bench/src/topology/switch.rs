@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use control::{
-    Attach, ChangeNeighbors, Client, DropsView, InterfaceName, Name, Neighbor, NetnsPath, Origin, PodAddress,
+    Attach, Bandwidth, ChangeNeighbors, Client, DropsView, InterfaceName, Name, Neighbor, NetnsPath, Origin, PodAddress,
 };
 use host::TemporaryNamespace;
 use nix::sys::signal::{Signal, kill};
@@ -101,6 +101,7 @@ impl Switch {
     pub fn attach(&self, pod: &Pod) -> Result<()> {
         let address = |family| PodAddress::try_from(pod.address(family)).expect("a pod's address is routable");
         self.client.attach(Attach {
+            bandwidth: Bandwidth::default(),
             name: pod.namespace.name().parse::<Name>().expect("its namespace's name is a legal name"),
             netns: pod.namespace.name().parse::<NetnsPath>().expect("a name of ip-netns"),
             interface: InterfaceName::default(),

@@ -55,6 +55,7 @@ impl Call {
             mtu: self.config.mtu,
             mac: self.mac(),
             network: Some(self.config.name.clone()),
+            bandwidth: self.config.bandwidth,
             origin: Origin::Cni,
         };
         let attached = self.client().attach_in(attach, namespace.as_fd())?;

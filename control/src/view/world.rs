@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use packet::{Mac, Prefix, Vni};
 use serde::{Deserialize, Serialize};
 
-use crate::{AddressRange, Backend, InterfaceName, Mtu, Name, NetnsPath, Origin, Poll};
+use crate::{AddressRange, Backend, Bandwidth, InterfaceName, Mtu, Name, NetnsPath, Origin, Poll};
 
 /// What is done with packets of one next hop.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -71,6 +71,9 @@ pub struct EndpointView {
     pub mac: Mac,
     /// MTU of the interface in bytes.
     pub mtu: Mtu,
+    /// How fast its traffic may be.
+    #[serde(default)]
+    pub bandwidth: Bandwidth,
 }
 
 /// The settings in force, by their keys in the configuration file.

@@ -227,6 +227,7 @@ impl Node {
         let namespace = namespace("psw-pod");
         let address = self.subnet().net().hosts().nth(1).unwrap();
         let attach = Attach {
+            bandwidth: control::Bandwidth::default(),
             name: "pod".parse().unwrap(),
             netns: namespace.name().parse().unwrap(),
             interface: InterfaceName::default(),

@@ -19,6 +19,7 @@ use route_table::NextHop;
 use crate::config::Config;
 use crate::crew::Crew;
 use crate::ipam;
+use crate::limits::Limits;
 use crate::masquerade;
 use crate::port::{Link, Port, PortCounters};
 use crate::state::{Change, Effect, Endpoint, NetnsId};
@@ -122,14 +123,9 @@ impl Engine {
 
     /// Makes the endpoint's interface and brings its port into force.
     fn plug(&mut self, endpoint: &Endpoint, namespace: &Namespace) -> Result<Attached, Refusal> {
-        let tap = wire::pod(endpoint, namespace, self.crew.queues())
+        let tap = wire::pod(endpoint, namespace, (self.crew.queues(), self.tables.neighbors.has_tunnels()))
             .map_err(|error| no_interface(endpoint, namespace, &error))?;
-        if self.tables.neighbors.has_tunnels() {
-            let limited = wire::limit_super_frames(endpoint, namespace);
-            limited.map_err(|error| no_interface(endpoint, namespace, &error))?;
-        }
-        let port =
-            pod_port(endpoint, tap, (&self.config, &self.crew)).map_err(|error| from_host(Code::Internal, &error))?;
+        let port = self.pod_port(endpoint, tap).map_err(|error| from_host(Code::Internal, &error))?;
         let (mac, abilities) = (port.mac, views::abilities(port.abilities));
         self.tables.add_ports(vec![port])?;
         // Last, since up to here the interface goes by itself, whatever happens.
@@ -195,6 +191,12 @@ impl Engine {
         tap.set_persistent(on).map_err(|error| from_host(Code::Internal, &error))
     }
 
+    /// The port of an endpoint's TAP, with its limits.
+    pub(super) fn pod_port(&self, endpoint: &Endpoint, tap: Tap) -> Result<Port, host::Error> {
+        let limits = Limits::new(endpoint.bandwidth, endpoint.port, &self.tables.keeper(endpoint.port));
+        pod_port(endpoint, tap, (&self.config, &self.crew, limits))
+    }
+
     pub(super) fn next_hop(&self, route: &Route) -> NextHop {
         match &route.target {
             RouteTarget::Host => HOST,
@@ -208,7 +210,11 @@ impl Engine {
 }
 
 /// The port of an endpoint's TAP.
-pub(super) fn pod_port(endpoint: &Endpoint, tap: Tap, (config, crew): (&Config, &Crew)) -> Result<Port, host::Error> {
+fn pod_port(
+    endpoint: &Endpoint,
+    tap: Tap,
+    (config, crew, limits): (&Config, &Crew, Limits),
+) -> Result<Port, host::Error> {
     let addresses = || endpoint.addresses.iter().map(|address| address.get());
     Ok(Port {
         number: endpoint.port,
@@ -226,6 +232,7 @@ pub(super) fn pod_port(endpoint: &Endpoint, tap: Tap, (config, crew): (&Config, 
         strict_mac: config.strict_mac,
         abilities: tap.abilities(),
         steering: crew.steer(&tap),
+        limits,
         link: Link::Tap(tap),
         counters: PortCounters::new(crew.writers()),
     })

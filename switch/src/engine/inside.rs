@@ -82,6 +82,7 @@ pub(super) fn endpoints(engine: &Engine) -> Vec<EndpointView> {
         addresses: endpoint.addresses.iter().map(|address| address.get()).collect(),
         mac: endpoint.mac,
         mtu: endpoint.mtu,
+        bandwidth: endpoint.bandwidth,
     });
     shown.collect()
 }

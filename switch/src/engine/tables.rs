@@ -23,6 +23,7 @@ use route_table::{NextHop, RouteTable};
 
 use crate::config::Config;
 use crate::crew::{Crew, bind};
+use crate::limits::Keeper;
 use crate::pipeline::threads::stages;
 use crate::port::Port;
 use crate::returns::{RETURNS, Returns};
@@ -48,6 +49,7 @@ pub(super) struct Tables {
     crowding: Crowding,
     threads: Vec<WorkerThread>,
     ending: Arc<AtomicBool>,
+    is_pipeline: bool,
 }
 
 impl Tables {
@@ -69,7 +71,18 @@ impl Tables {
         // Stages have CPUs to themselves.
         let crowding = Crowding::new(if crew.pipeline { &[] } else { &crew.cpus });
         let (neighbors, threads) = (Neighbors::default(), Vec::new());
-        let mut tables = Tables { routes, fixed, worlds, workers, returns, neighbors, crowding, threads, ending };
+        let mut tables = Tables {
+            routes,
+            fixed,
+            worlds,
+            workers,
+            returns,
+            neighbors,
+            crowding,
+            threads,
+            ending,
+            is_pipeline: crew.pipeline,
+        };
         for (life, &cpu) in lives.into_iter().zip(&crew.cpus) {
             let name = tables.workers[tables.threads.len()].thread.clone();
             tables.threads.push(spawn(life, name, cpu)?);
@@ -204,6 +217,14 @@ impl Tables {
                 worker.standing.tell(others.share, others.crowd);
             }
         }
+    }
+
+    /// The worker that keeps the gate of a port, if it needs one: in a pipeline the stage that writes.
+    pub(super) fn keeper(&self, port: u16) -> Keeper {
+        let last = self.workers.len() - 1;
+        let keeper = if self.is_pipeline { last } else { usize::from(port) % (last + 1) };
+        let WorkerEnds { slow, wake, .. } = &self.workers[keeper];
+        Keeper::new(&slow.calls, wake)
     }
 
     /// Ends the workers. Frames still in the ports' queues stay there.

@@ -11,13 +11,14 @@ use packet::Mac;
 
 use crate::config::Config;
 use crate::crew::Crew;
+use crate::limits::Limits;
 use crate::port::{Link, Port, PortCounters};
 use crate::state::{Endpoint, State};
 use crate::store::{Damage, Kept, Store};
 use crate::wire;
 
 use super::Engine;
-use super::endpoints::{netns_id, pod_port};
+use super::endpoints::netns_id;
 use super::error::{Error, report};
 
 /// Makes the host port, or takes up the one that is there, and lets it outlive this process. `kept` is what an earlier
@@ -56,6 +57,7 @@ pub(super) fn open_host_port(
         strict_mac: false,
         abilities: tap.abilities(),
         steering: crew.steer(&tap),
+        limits: Limits::default(),
         link: Link::Tap(tap),
         counters: PortCounters::new(crew.writers()),
     })
@@ -139,10 +141,8 @@ impl Engine {
         // An older switch may not have known all of it.
         endpoint.netns_id = id;
         let tap = wire::readopt_pod(endpoint, &namespace, self.crew.queues()).map_err(failed)?;
-        if self.tables.neighbors.has_tunnels() {
-            wire::limit_super_frames(endpoint, &namespace).map_err(failed)?;
-        }
-        pod_port(endpoint, tap, (&self.config, &self.crew)).map_err(failed)
+        wire::limit_queue(endpoint, &namespace, self.tables.neighbors.has_tunnels()).map_err(failed)?;
+        self.pod_port(endpoint, tap).map_err(failed)
     }
 }
 

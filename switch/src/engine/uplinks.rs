@@ -10,6 +10,7 @@ use packet::{Mac, Vni};
 
 use crate::bank::PORTS_MAX;
 use crate::crew::Crew;
+use crate::limits::Limits;
 use crate::port::{Express, Link, Port, PortCounters, Uplink};
 use crate::wire;
 
@@ -72,6 +73,7 @@ impl End {
             abilities: Abilities::default(),
             link: Link::Uplink(uplink),
             steering,
+            limits: Limits::default(),
             counters: PortCounters::new(crew.writers()),
         })
     }

@@ -174,7 +174,7 @@ impl Departure<'_> {
             slices[count + 1] = IoSlice::new(frame.tail);
             count += 1 + usize::from(!frame.tail.is_empty());
         }
-        let written = self.port.write(self.worker, &slices[..count]).map_err(|_| Reason::WriteFailed);
+        let written = self.port.write(self.worker, &slices[..count]);
         self.counters().add(Count::Joined, u64::from(written.is_ok()));
         for row in group.members() {
             self.tracer.formed(row as usize, Form::Joined, group.len());
@@ -227,13 +227,13 @@ impl Departure<'_> {
         let to = VNET_HEADER_LEN + cut.header_len();
         self.counters().add(Count::Cut, 1);
         self.tracer.formed(row, Form::Cut, cut.segments());
-        let mut refused = false;
+        let mut written = Ok(());
         while let Some(part) = cut.next(&mut block[VNET_HEADER_LEN..]) {
             let [near, far] = cut.payload(&part);
             let slices = [IoSlice::new(&block[..to]), IoSlice::new(near), IoSlice::new(far)];
-            refused |= self.port.write(self.worker, &slices).is_err();
+            written = written.and(self.port.write(self.worker, &slices));
         }
-        if refused { Err(Reason::WriteFailed) } else { Ok(()) }
+        written
     }
 
     pub(super) fn offload(&self, row: usize) -> Offload {
@@ -255,13 +255,12 @@ impl Departure<'_> {
 #[inline(always)]
 fn write_whole((burst, slots): (&Burst, &Slots), (port, worker): (&Port, u16), row: usize) -> Result<(), Reason> {
     let (head, length) = (burst.head[row], burst.length[row]);
-    let written = if length as usize <= SMALL_LEN {
+    if length as usize <= SMALL_LEN {
         port.write(worker, &[IoSlice::new(slots.short_with(head, length, VNET_HEADER_LEN))])
     } else {
         let frame = slots.frame_with(head, burst.tail[row], length, VNET_HEADER_LEN);
         port.write(worker, &[IoSlice::new(frame.head), IoSlice::new(frame.tail)])
-    };
-    written.map_err(|_| Reason::WriteFailed)
+    }
 }
 
 fn kinds(abilities: Abilities) -> JoinKinds {

@@ -29,6 +29,7 @@ use ring::snapshot::Reader;
 use crate::bank::{Bank, PORT_BUDGET};
 use crate::crew::Crew;
 use crate::lane::SlowEnds;
+use crate::limits::Wake;
 use crate::returns::Returns;
 use crate::worker::{EVENTS, FRAMES_IN_COMPANY, Life, Tallies, Tally, Waiting, WorkerEnds};
 use crate::world::World;
@@ -54,7 +55,7 @@ pub fn stages(
     let (registry, at_bank, slow_waker) = (Some(bank.registry()?), bank.waker()?, Arc::clone(slow_waker));
     let ends = receiving.ends(no_punts);
     let without_batch = ends.wake;
-    let wake = Box::new(move || without_batch().and(at_bank.wake()));
+    let wake: Wake = Arc::new(move || without_batch().and(at_bank.wake()));
     let ends = [WorkerEnds { registry, wake, ..ends }, deciding.ends(nor_here), departing.ends(slow)];
     let lives: [Life; 3] = [
         Box::new(move || receiving.run(bank, stop)),
@@ -115,7 +116,7 @@ impl<S> Stage<S> {
             slow,
             slots: BATCH_SLOTS,
             registry: None,
-            wake: Box::new(move || {
+            wake: Arc::new(move || {
                 bell.unpark();
                 Ok(())
             }),
@@ -139,15 +140,18 @@ impl<S> Stage<S> {
         carried
     }
 
-    /// With nothing to do: returns soon to look again, or sleeps until the stage `is_wanted`.
-    fn wait(&mut self, is_wanted: impl Fn(&S) -> bool) {
+    /// With nothing to do: returns soon to look again, or sleeps until the stage `is_wanted`, but not beyond `until`.
+    fn wait(&mut self, is_wanted: impl Fn(&S) -> bool, until: Option<Instant>) {
         if !self.may_sleep() {
             return hint::spin_loop();
         }
         self.tallies.add(Tally::Sleeps, 1);
         self.tallies.set(Tally::Asleep, 1);
-        while !is_wanted(&self.stage) {
-            self.bell.park();
+        while !is_wanted(&self.stage) && until.is_none_or(|until| Instant::now() < until) {
+            match until {
+                None => self.bell.park(),
+                Some(until) => self.bell.park_deadline(until),
+            }
         }
         self.tallies.set(Tally::Asleep, 0);
     }
@@ -166,7 +170,7 @@ impl Stage<Receiving> {
         let mut events = Events::with_capacity(EVENTS);
         while !stop() {
             if !self.stage.may_receive() {
-                self.wait(|stage| stage.may_receive() || stop());
+                self.wait(|stage| stage.may_receive() || stop(), None);
                 continue;
             }
             if !self.receive(&mut bank) && self.may_sleep() {
@@ -208,7 +212,9 @@ impl Stage<Receiving> {
         self.tallies.add(Tally::Sleeps, 1);
         self.tallies.set(Tally::Asleep, 1);
         // A port that cannot be watched must go on being read.
-        let slept = bank.look(events, if watched { None } else { Some(Duration::ZERO) });
+        let until_next = || bank.next().map(|next| next.saturating_duration_since(Instant::now()));
+        let patience = if watched { until_next() } else { Some(Duration::ZERO) };
+        let slept = bank.look(events, patience);
         self.tallies.set(Tally::Asleep, 0);
         slept
     }
@@ -220,7 +226,7 @@ impl Stage<Deciding> {
         while !self.stage.is_over() {
             let now_seconds = started.elapsed().as_secs() as u32;
             if !self.decide(now_seconds) {
-                self.wait(Deciding::is_wanted);
+                self.wait(Deciding::is_wanted, None);
             }
         }
         Ok(())
@@ -235,7 +241,8 @@ impl Stage<Departing> {
     fn run(mut self, slow_waker: &Waker) -> io::Result<()> {
         while !self.stage.is_over() {
             if !self.depart() {
-                self.wait(Departing::is_wanted);
+                let until = self.stage.lane().gates.next();
+                self.wait(Departing::is_wanted, until);
                 continue;
             }
             if self.stage.take_punted() {
@@ -252,6 +259,7 @@ impl Stage<Departing> {
             let settled = stage.turn();
             // Receiving began it.
             tallies.add(Tally::Ended, settled.into());
+            stage.open_gates();
             settled || stage.answer()
         })
     }

@@ -37,6 +37,7 @@ fn wish(name: &str, netns: u64, addresses: &[&str]) -> (Attach, NetnsId) {
         mtu: None,
         mac: None,
         network: None,
+        bandwidth: Bandwidth::default(),
         origin: Origin::Cli,
     };
     (attach, NetnsId { device: 4, inode: netns, cookie: Some(netns) })

@@ -9,6 +9,7 @@ use route_table::RouteTable;
 
 use super::*;
 use crate::bank::ROOM_FOR_ANSWERS;
+use crate::limits::Limits;
 use crate::port::{Abilities, Count, Link, Port, PortCounters, Wire};
 use crate::world::hop_of;
 
@@ -27,6 +28,7 @@ pub(crate) fn port(number: u16, workers: usize) -> (Port, Wire) {
         abilities: Abilities::ALL,
         link: Link::Memory(end),
         steering: None,
+        limits: Limits::default(),
         counters: PortCounters::new(workers),
     };
     (port, wire)

@@ -12,6 +12,7 @@ use packet::{Burst, Mac, Offload, Prefix, Punt, Reason, VNET_HEADER_LEN};
 use podswitch::config::{Node, Underlay};
 use podswitch::engine::slow_side::SlowSide;
 use podswitch::lane::{Lane, SlowEnds};
+use podswitch::limits::Limits;
 use podswitch::path;
 use podswitch::pipeline::{self, Deciding, Departing, Receiving};
 use podswitch::port::{Abilities, Budget, Count, Link, Port, PortCounters, Uplink, Wire};
@@ -297,6 +298,7 @@ pub(crate) fn port(number: u16, station: Station) -> (Port, Wire) {
         abilities: station.abilities,
         link: Link::Memory(memory),
         steering: None,
+        limits: Limits::default(),
         counters: PortCounters::new(2),
     };
     (port, wire)

@@ -15,6 +15,7 @@ use crate::rig::{Pod, Rig, must, until};
 fn join(rig: &Rig, pod: &Pod, number: u8, keep_for: Option<&str>) -> Result<Attached, Error> {
     let keep_for = keep_for.map(|owner| owner.parse().unwrap());
     let attach = Attach {
+        bandwidth: control::Bandwidth::default(),
         name: format!("pod-{number}").parse().unwrap(),
         netns: "/nowhere/that/the/switch/sees".parse().unwrap(),
         addresses: Vec::new(),

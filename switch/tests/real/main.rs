@@ -7,6 +7,7 @@
 
 mod api;
 mod assign;
+mod bandwidth;
 mod bad_clients;
 mod churn;
 mod doctor;

@@ -231,6 +231,7 @@ impl Pod {
 
     pub(crate) fn attach(&self) -> Attach {
         Attach {
+            bandwidth: control::Bandwidth::default(),
             name: format!("pod-{}", self.number).parse().unwrap(),
             netns: self.namespace.name().parse().unwrap(),
             interface: InterfaceName::default(),

@@ -1,6 +1,8 @@
 //! Tables of the inside: workers, the world they read, endpoints as they are kept, settings.
 
-use control::{AdjacencyView, ConfigView, EndpointView, Percentiles, ReturnsView, Usage, WorkerView, WorldsView};
+use control::{
+    AdjacencyView, ConfigView, EndpointView, Percentiles, RateLimit, ReturnsView, Usage, WorkerView, WorldsView,
+};
 use serde_json::Value;
 
 use super::{Table, joined};
@@ -64,7 +66,7 @@ pub(super) fn worlds(worlds: &WorldsView) -> String {
 }
 
 pub(super) fn endpoints(endpoints: &[EndpointView]) -> String {
-    let mut table = Table::new(&["name", "origin", "port", "interface", "addresses", "netns", "inode"]);
+    let mut table = Table::new(&["name", "origin", "port", "interface", "addresses", "netns", "inode", "to", "from"]);
     for endpoint in endpoints {
         table.row([
             endpoint.name.to_string(),
@@ -74,6 +76,8 @@ pub(super) fn endpoints(endpoints: &[EndpointView]) -> String {
             joined(&endpoint.addresses),
             endpoint.netns.to_string(),
             endpoint.netns_inode.to_string(),
+            limit(endpoint.bandwidth.ingress),
+            limit(endpoint.bandwidth.egress),
         ]);
     }
     table.text()
@@ -93,6 +97,10 @@ pub(super) fn config(config: &ConfigView) -> String {
         keys.iter().for_each(|(key, value)| table.row([key.as_str(), &plain(value)]));
     }
     table.text()
+}
+
+fn limit(limit: Option<RateLimit>) -> String {
+    limit.map_or_else(none, |limit| format!("{}bit/s", limit.rate))
 }
 
 fn plain(value: &Value) -> String {

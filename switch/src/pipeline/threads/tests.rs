@@ -129,7 +129,7 @@ fn no_batch_waits_for_a_ring_that_was_missed() {
                 let frames = if round % 16 == 0 { 2 * BATCHES } else { 1 };
                 for _ in 0..frames {
                     while !receiving.stage.may_receive() {
-                        receiving.wait(Receiving::may_receive);
+                        receiving.wait(Receiving::may_receive, None);
                     }
                     send(&wires[1]);
                     assert!(receive(&mut receiving, &mut bank));
