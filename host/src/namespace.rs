@@ -1,8 +1,9 @@
 //! Network namespaces: open, enter, make, delete.
 //!
-//! A [`Namespace`] is an open descriptor, so it stays the same namespace when its path is deleted or reused. No
-//! long-lived thread ever changes its namespace: [`Namespace::run`] starts a thread that enters, does one thing, and
-//! ends. What it opens there (a socket, a TAP) may be carried out and stays bound to that namespace.
+//! A [`Namespace`] is an open descriptor, so it stays the same namespace when its path is deleted or reused. There are two ways
+//! in: [`Namespace::run`] starts a thread that enters, does one thing, and ends; [`Namespace::visit`] has the calling thread
+//! enter and come back, for what is short and waited for, since a new thread may have to wait milliseconds for a CPU. What is opened
+//! there (a socket, a TAP) may be carried out and stays bound to that namespace.
 //!
 //! Named namespaces are those of ip-netns(8): a bind mount of a namespace file on `/run/netns/NAME`, on a mount point
 //! whose mounts are shared, so that other mount namespaces see them come and go. [`TemporaryNamespace`] is one that
@@ -128,6 +129,18 @@ impl Namespace {
         ended.map_err(|errno| Error::call("setns", self.path.display(), errno))
     }
 
+    /// Runs `action` on the calling thread inside the namespace, and comes back, also from a panic.
+    ///
+    /// # Panics
+    /// If the thread cannot come back: it must not go on where it is.
+    pub fn visit<T>(&self, action: impl FnOnce() -> T) -> Result<T, Error> {
+        let home = File::open(CURRENT).map_err(|source| Error::call("open", CURRENT, source))?;
+        setns(&self.descriptor, CloneFlags::CLONE_NEWNET)
+            .map_err(|errno| Error::call("setns", self.path.display(), errno))?;
+        let _back = Back(home);
+        Ok(action())
+    }
+
     /// Sets the loopback interface up.
     pub fn loopback_up(&self) -> Result<(), Error> {
         let mut netlink = Netlink::open_in(self)?;
@@ -171,6 +184,16 @@ fn mounted_namespace(line: &str) -> Option<Identity> {
 impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+}
+
+/// The way back of a visitor.
+struct Back(File);
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        let came = setns(&self.0, CloneFlags::CLONE_NEWNET);
+        assert!(came.is_ok(), "a thread that could enter a namespace can leave it: {came:?}");
     }
 }
 

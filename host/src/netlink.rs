@@ -41,9 +41,9 @@ impl Netlink {
         Ok(Netlink { socket, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BYTES) })
     }
 
-    /// Speaks about `namespace`; the calling thread stays where it is.
+    /// Speaks about `namespace`.
     pub fn open_in(namespace: &Namespace) -> Result<Self, Error> {
-        namespace.run(Netlink::open)?
+        namespace.visit(Netlink::open)?
     }
 
     /// The number of the namespace, never given twice while the machine runs; none before Linux 5.14.

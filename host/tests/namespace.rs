@@ -73,6 +73,16 @@ fn a_panic_inside_a_namespace_reaches_the_caller() {
 }
 
 #[test]
+fn a_visitor_is_inside_and_comes_back_also_from_a_panic() {
+    let (other, home) = (namespace(), Namespace::current().unwrap().identity());
+    let inside = other.visit(|| Namespace::current().unwrap().identity()).unwrap();
+    assert_eq!((inside, Namespace::current().unwrap().identity()), (other.identity(), home));
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| other.visit(|| panic!("inside"))));
+    assert!(ended.is_err());
+    assert_eq!(Namespace::current().unwrap().identity(), home);
+}
+
+#[test]
 fn a_temporary_namespace_goes_also_by_a_panic() {
     let mut path = None;
     let ended = panic::catch_unwind(AssertUnwindSafe(|| {

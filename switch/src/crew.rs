@@ -79,12 +79,19 @@ impl Crew {
         self.cpus.iter().filter(|&&cpu| cpu == self.cpus[thread]).count() > 1
     }
 
-    /// Has the queues of a TAP chosen by the sender's CPU; none where that cannot be, and then the TAP chooses.
-    pub fn steer(&self, tap: &Tap) -> Option<Steering> {
+    /// Has the queues of a TAP chosen by the sender's CPU, by what was made for it before if that is there; none where that cannot
+    /// be, and then the TAP chooses.
+    pub fn steer(&self, tap: &Tap, spare: Option<Steering>) -> Option<Steering> {
         if !self.steered || tap.queues().len() != self.cpus.len() {
             return None;
         }
-        self.attached(Steered::Frames, |steering| steering.attach(tap))
+        let steering = spare.map_or_else(|| self.steering(Steered::Frames), Ok);
+        attached(steering, |steering| steering.attach(tap))
+    }
+
+    /// Steering for the next TAP, made while nobody waits for it: the kernel verifies its program, which takes a millisecond or two.
+    pub fn spare_steering(&self) -> Option<Steering> {
+        if self.steered { self.steering(Steered::Frames).ok() } else { None }
     }
 
     /// Has the sockets of a group chosen by the CPU that receives; none where that cannot be, and then their flow decides.
@@ -92,16 +99,7 @@ impl Crew {
         if !self.steered {
             return None;
         }
-        self.attached(Steered::Datagrams, |steering| steering.attach_to_group(&sockets[0]))
-    }
-
-    fn attached(
-        &self,
-        steered: Steered,
-        attach: impl FnOnce(&Steering) -> Result<(), host::Error>,
-    ) -> Option<Steering> {
-        let attached = self.steering(steered).and_then(|steering| attach(&steering).map(|()| steering));
-        attached.inspect_err(|error| tracing::warn!("queues are not steered: {error}")).ok()
+        attached(self.steering(Steered::Datagrams), |steering| steering.attach_to_group(&sockets[0]))
     }
 
     fn steering(&self, steered: Steered) -> Result<Steering, host::Error> {
@@ -110,6 +108,14 @@ impl Crew {
         let queue_of_cpu: Vec<u16> = (0..=last).map(|cpu| queue_of(cpu) as u16).collect();
         Steering::new(steered, &queue_of_cpu, self.queues())
     }
+}
+
+fn attached(
+    steering: Result<Steering, host::Error>,
+    attach: impl FnOnce(&Steering) -> Result<(), host::Error>,
+) -> Option<Steering> {
+    let attached = steering.and_then(|steering| attach(&steering).map(|()| steering));
+    attached.inspect_err(|error| tracing::warn!("queues are not steered: {error}")).ok()
 }
 
 /// Binds the calling thread to a CPU.

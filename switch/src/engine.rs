@@ -40,6 +40,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use control::{Done, Reply, Request};
 use crossbeam::channel::{self, Receiver, TryRecvError};
+use host::Steering;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use nix::sys::signalfd::SignalFd;
@@ -129,6 +130,8 @@ struct Engine {
     traces: Traces,
     /// Who had which address before.
     memory: Memory,
+    /// For the next pod.
+    spare: Option<Steering>,
     /// Who came a moment ago.
     fresh: Fresh,
     /// What was counted at ports that left, so that the switch's totals never go back.
@@ -161,6 +164,7 @@ impl Engine {
             tables,
             traces: Traces::default(),
             memory: Memory::default(),
+            spare: None,
             fresh: Fresh::default(),
             departed: Counted::default(),
             swept: 0,
@@ -187,6 +191,9 @@ impl Engine {
             self.serve_slow_path();
             self.pulse.feel(self.tables.workers.iter().map(|worker| &*worker.tallies), Instant::now());
             self.answer_some(calls)?;
+            if self.spare.is_none() && calls.is_empty() {
+                self.spare = self.crew.spare_steering();
+            }
             self.end_forsaken_trace();
             self.tables.look_at_cpus(Instant::now());
             self.tables.look_at_paths(&mut self.paths);

@@ -39,7 +39,7 @@ use crate::state::{Endpoint, GATEWAY_V4, GATEWAY_V6};
 /// What the kernel refused; nothing is left behind.
 pub fn pod(endpoint: &Endpoint, namespace: &Namespace, (queues, tunnels): (u16, bool)) -> Result<Tap, Error> {
     let (name, multi_queue) = (endpoint.interface.as_str(), endpoint.tap.multi_queue);
-    namespace.run(|| {
+    namespace.visit(|| {
         let tap = Tap::open(&TapOptions { queues, multi_queue, ..TapOptions::new(name) })?;
         no_duplicate_detection(name)?;
         let mut pod = Netlink::open()?;
@@ -71,7 +71,7 @@ pub fn readopt_pod(endpoint: &Endpoint, namespace: &Namespace, queues: u16) -> R
     let multi_queue = endpoint.tap.multi_queue;
     let queues = if multi_queue { queues } else { 1 };
     let options = TapOptions { adopt: true, persistent: true, multi_queue, queues, ..TapOptions::new(name) };
-    namespace.run(|| {
+    namespace.visit(|| {
         let mut pod = Netlink::open()?;
         // Adopting would create what is not there.
         pod.link(name)?;

@@ -12,7 +12,7 @@ use std::time::Instant;
 use control::{
     Attach, Attached, Code, Detach, Detached, Done, Name, Origin, Purged, Refusal, Reply, Route, RouteTarget,
 };
-use host::{Namespace, Netlink, Tap};
+use host::{Namespace, Netlink, Steering, Tap};
 use packet::{Mac, Prefix};
 use route_table::NextHop;
 
@@ -123,9 +123,10 @@ impl Engine {
 
     /// Makes the endpoint's interface and brings its port into force.
     fn plug(&mut self, endpoint: &Endpoint, namespace: &Namespace) -> Result<Attached, Refusal> {
+        let spare = self.spare.take();
         let tap = wire::pod(endpoint, namespace, (self.crew.queues(), self.tables.neighbors.has_tunnels()))
             .map_err(|error| no_interface(endpoint, namespace, &error))?;
-        let port = self.pod_port(endpoint, tap).map_err(|error| from_host(Code::Internal, &error))?;
+        let port = self.pod_port(endpoint, tap, spare).map_err(|error| from_host(Code::Internal, &error))?;
         let (mac, abilities) = (port.mac, views::abilities(port.abilities));
         self.tables.add_ports(vec![port])?;
         // Last, since up to here the interface goes by itself, whatever happens.
@@ -192,9 +193,9 @@ impl Engine {
     }
 
     /// The port of an endpoint's TAP, with its limits.
-    pub(super) fn pod_port(&self, endpoint: &Endpoint, tap: Tap) -> Result<Port, host::Error> {
+    pub(super) fn pod_port(&self, endpoint: &Endpoint, tap: Tap, spare: Option<Steering>) -> Result<Port, host::Error> {
         let limits = Limits::new(endpoint.bandwidth, endpoint.port, &self.tables.keeper(endpoint.port));
-        pod_port(endpoint, tap, (&self.config, &self.crew, limits))
+        pod_port(endpoint, tap, (&self.config, &self.crew, limits, spare))
     }
 
     pub(super) fn next_hop(&self, route: &Route) -> NextHop {
@@ -213,7 +214,7 @@ impl Engine {
 fn pod_port(
     endpoint: &Endpoint,
     tap: Tap,
-    (config, crew, limits): (&Config, &Crew, Limits),
+    (config, crew, limits, spare): (&Config, &Crew, Limits, Option<Steering>),
 ) -> Result<Port, host::Error> {
     let addresses = || endpoint.addresses.iter().map(|address| address.get());
     Ok(Port {
@@ -231,7 +232,7 @@ fn pod_port(
             .collect(),
         strict_mac: config.strict_mac,
         abilities: tap.abilities(),
-        steering: crew.steer(&tap),
+        steering: crew.steer(&tap, spare),
         limits,
         link: Link::Tap(tap),
         counters: PortCounters::new(crew.writers()),

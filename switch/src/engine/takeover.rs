@@ -56,7 +56,7 @@ pub(super) fn open_host_port(
         sources_v6: Vec::new(),
         strict_mac: false,
         abilities: tap.abilities(),
-        steering: crew.steer(&tap),
+        steering: crew.steer(&tap, None),
         limits: Limits::default(),
         link: Link::Tap(tap),
         counters: PortCounters::new(crew.writers()),
@@ -142,7 +142,7 @@ impl Engine {
         endpoint.netns_id = id;
         let tap = wire::readopt_pod(endpoint, &namespace, self.crew.queues()).map_err(failed)?;
         wire::limit_queue(endpoint, &namespace, self.tables.neighbors.has_tunnels()).map_err(failed)?;
-        self.pod_port(endpoint, tap).map_err(failed)
+        self.pod_port(endpoint, tap, None).map_err(failed)
     }
 }
 

@@ -7,8 +7,8 @@
 
 mod api;
 mod assign;
-mod bandwidth;
 mod bad_clients;
+mod bandwidth;
 mod churn;
 mod doctor;
 mod documents;
