@@ -370,7 +370,11 @@ const PORT_COUNTS: &[Family] = &[
 
 /// Of ports whose pods have limits; told once they happened.
 const LIMIT_COUNTS: &[Family] = &[
-    (Count::Held, ["port_limit_held_packets", "Packets to a limited pod that had to wait."], None),
+    (
+        Count::Held,
+        ["port_limit_held_frames", "Frames to a limited pod that had to wait, several packets joined being one."],
+        None,
+    ),
     (Count::HeldBytes, ["port_limit_held", "Their bytes, Ethernet header included."], Some(Unit::Bytes)),
     (
         Count::OverLimit,

@@ -14,7 +14,7 @@
 //!
 //! The tracer looks on between the stages: one test each while there is no trace.
 //!
-//! Nothing here allocates, logs, locks, makes a string or, but for a trace, reads a clock.
+//! Nothing here allocates, logs, locks, makes a string or, but for a trace or a limited pod, reads a clock.
 
 mod depart;
 mod leaving;

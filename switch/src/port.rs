@@ -112,7 +112,7 @@ pub enum Count {
     Held,
     /// Their bytes.
     HeldBytes,
-    /// Frames to a limited workload that were dropped because too much waited; they are also in the drops of where they came in.
+    /// Packets to a limited workload that were dropped because too much waited; they are also in the drops of where they came in.
     OverLimit,
     /// Times a queue was left unread because the workload had sent what its limit allows.
     Rests,

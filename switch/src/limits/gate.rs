@@ -85,16 +85,11 @@ impl Gate {
             self.bucket.charge(payload(length), now);
             return port.put(worker, slices);
         }
+        self.hold((slices, length), worker)?;
         let counters = port.counters.of(worker);
-        let held = self.hold((slices, length), worker);
-        match held {
-            Ok(()) => {
-                counters.add(Count::Held, 1);
-                counters.add(Count::HeldBytes, (length - VNET_HEADER_LEN) as u64);
-            }
-            Err(_) => counters.add(Count::OverLimit, 1),
-        }
-        held
+        counters.add(Count::Held, 1);
+        counters.add(Count::HeldBytes, (length - VNET_HEADER_LEN) as u64);
+        Ok(())
     }
 
     /// Lets through what has its time; by the keeper alone. When to come again, if anything still waits.

@@ -108,7 +108,12 @@ fn punt_row(burst: &mut Burst, world: &World, lane: &mut Lane, (row, why): (usiz
 fn settle((burst, world): (&mut Burst, &World), (port, worker): (&Port, u16), row: usize, written: Result<(), Reason>) {
     match written {
         Ok(()) => port.counters.of(worker).sent(1, burst.length[row].into()),
-        Err(reason) => drop_row(burst, (world, worker), row, reason),
+        Err(reason) => {
+            if reason == Reason::OverLimit {
+                port.counters.of(worker).add(Count::OverLimit, 1);
+            }
+            drop_row(burst, (world, worker), row, reason);
+        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! Pods with limits: what they get, of streams in super-frames and of datagrams, and that others notice nothing.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use control::{Attach, Bandwidth, RateLimit};
+use control::{Attach, Bandwidth, BitRate, RateLimit};
 
-use crate::rig::{Pod, Rig, until};
+use crate::rig::{Pod, Rig, call};
 use crate::traffic::{connection, udp};
 
 const SPAN: Duration = Duration::from_secs(3);
@@ -85,31 +85,109 @@ fn showered(from: &Pod, to: &Pod, (length, every): (usize, Duration)) -> f64 {
 }
 
 #[track_caller]
-fn within_a_twentieth(got: f64, wanted: f64) {
+fn within_a_twentieth(got: f64, rate: &str) {
+    let wanted = rate.parse::<BitRate>().unwrap().get() as f64;
     assert!((got / wanted - 1.0).abs() < 0.05, "{:.2} Mbit/s instead of {:.2}", got / 1e6, wanted / 1e6);
 }
 
+/// The interface counts whole super-frames, so a stream has nearly all of the rate.
 #[test]
-fn explore() {
-    let rates = std::env::var("RATES").unwrap();
-    for rate in rates.split(',') {
+fn a_stream_from_a_limited_pod_has_its_rate() {
+    for rate in ["20M", "300M"] {
         let rig = Rig::new();
-        let wanted = rate.parse::<control::BitRate>().unwrap().get() as f64;
-        let sender = limited(&rig, 2, Bandwidth { egress: limit(rate), ingress: None });
-        let receiver = limited(&rig, 3, Bandwidth { ingress: limit(rate), egress: None });
-        let free = rig.pod(4);
-        let show = |what: &str, got: f64| eprintln!("{rate} {what}: {:.1} %", got / wanted * 100.0);
-        show("egress v4", streamed(&sender, &free, free.v4()));
-        show("egress v6", streamed(&sender, &free, free.v6()));
-        show("ingress v4", streamed(&free, &receiver, receiver.v4()));
-        show("ingress v6", streamed(&free, &receiver, receiver.v6()));
-        show("both", streamed(&sender, &receiver, receiver.v4()));
-        if wanted < 2e9 {
-            show("udp egress", showered(&sender, &free, (1400, Duration::from_micros(20))));
-            show("udp ingress", showered(&free, &receiver, (1400, Duration::from_micros(20))));
-        }
-        eprintln!("{}", rig.podswitch("show ports").text);
-        eprintln!("{}", rig.podswitch("show drops").text);
-        eprintln!("{}", rig.podswitch("show endpoints").text);
+        let from = limited(&rig, 2, Bandwidth { egress: limit(rate), ingress: None });
+        let to = rig.pod(3);
+        within_a_twentieth(streamed(&from, &to, to.v4()), rate);
+        assert!(rests(&rig) > 0, "{rate}");
     }
+}
+
+#[test]
+fn a_stream_to_a_limited_pod_of_the_same_node_has_its_rate() {
+    for rate in ["20M", "300M"] {
+        let rig = Rig::new();
+        let (from, to) = (rig.pod(2), limited(&rig, 3, Bandwidth { ingress: limit(rate), egress: None }));
+        within_a_twentieth(streamed(&from, &to, to.v6()), rate);
+        assert!(metric(&rig, "podswitch_port_limit_held_frames_total") > 0, "{rate}");
+        rig.settled();
+    }
+}
+
+#[test]
+fn the_stages_of_a_pipeline_keep_limits_too() {
+    let rig = Rig::with("pipeline = true");
+    let both = Bandwidth { egress: limit("20M"), ingress: limit("40M") };
+    let (limited, free) = (limited(&rig, 2, both), rig.pod(3));
+    within_a_twentieth(streamed(&limited, &free, free.v4()), "20M");
+    within_a_twentieth(streamed(&free, &limited, limited.v4()), "40M");
+}
+
+#[test]
+fn datagrams_over_the_limit_are_dropped_and_counted() {
+    let rig = Rig::new();
+    let fast = Duration::from_micros(100);
+    let (free, to) = (rig.pod(2), limited(&rig, 3, Bandwidth { ingress: limit("20M"), egress: None }));
+    within_a_twentieth(showered(&free, &to, (1400, fast)), "20M");
+    let dropped = rig.settled().dropped["over_limit"];
+    assert_eq!(metric(&rig, "podswitch_port_limit_dropped_packets_total"), dropped);
+    let from = limited(&rig, 4, Bandwidth { egress: limit("20M"), ingress: None });
+    within_a_twentieth(showered(&from, &free, (1400, fast)), "20M");
+    // Those stayed in the pod's own kernel.
+    assert_eq!(rig.settled().dropped["over_limit"], dropped);
+}
+
+/// The others' frames go by the same workers.
+#[test]
+fn a_pod_without_limits_notices_nothing_of_one_that_waits() {
+    let rig = Rig::new();
+    let slow = limited(&rig, 2, Bandwidth { egress: limit("1M"), ingress: limit("1M") });
+    let (a, b) = (rig.pod(3), rig.pod(4));
+    let ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let (sender, receiver) = connection(&slow, &a, a.v4());
+        scope.spawn(move || while (&receiver).read(&mut [0; 4096]).is_ok_and(|read| read > 0) {});
+        let ended = &ended;
+        scope.spawn(move || {
+            sender.set_nonblocking(true).unwrap();
+            while !ended.load(Ordering::Relaxed) {
+                let _ = (&sender).write(&[0; 1 << 16]);
+                thread::sleep(Duration::from_millis(1));
+            }
+            let _ = sender.shutdown(Shutdown::Both);
+        });
+        let free = streamed(&a, &b, b.v4());
+        ended.store(true, Ordering::Relaxed);
+        assert!(free > 1e8, "{:.0} Mbit/s", free / 1e6);
+    });
+}
+
+#[test]
+fn limits_are_shown_and_outlive_the_switch() {
+    let mut rig = Rig::new();
+    let pod = Pod::new(2);
+    let limits = "--ingress-rate 50M --ingress-burst 2M --egress-rate 20M";
+    let attach = format!("attach pod-2 --netns {} --address {}", pod.path().display(), pod.v4());
+    let socket = rig.client().socket().display().to_string();
+    assert!(rig.podswitch(&format!("{attach} {limits} --socket {socket}")).success);
+    let to = rig.pod(3);
+    rig.kill();
+    rig.start();
+    let shown = rig.client().endpoints().unwrap().remove(0).bandwidth;
+    let burst = Some(2_000_000);
+    assert_eq!(shown.ingress, Some(RateLimit { burst, ..limit("50M").unwrap() }));
+    assert_eq!(shown.egress, limit("20M"));
+    rig.podswitch(&format!("show endpoints --socket {socket}")).has("50Mbit/s").has("20Mbit/s");
+    within_a_twentieth(streamed(&pod, &to, to.v4()), "20M");
+}
+
+/// The sum of a metric over all ports.
+fn metric(rig: &Rig, name: &str) -> u64 {
+    let socket = rig.client().socket().display().to_string();
+    let said = call(&rig.node, &format!("curl -sS --max-time 20 --unix-socket {socket} http://switch/metrics"));
+    let values = said.result.lines().filter(|line| line.starts_with(name));
+    values.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+}
+
+fn rests(rig: &Rig) -> u64 {
+    metric(rig, "podswitch_port_limit_rests_total")
 }
