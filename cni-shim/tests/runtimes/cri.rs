@@ -3,6 +3,7 @@
 //! Messages have the fields that are used here; protobuf passes over the others.
 //! Source: Kubernetes `cri-api/pkg/apis/runtime/v1/api.proto`.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -117,9 +118,13 @@ pub(crate) fn pod(name: &str, parent: &str, ports: &[(i32, i32)]) -> PodSandboxC
         hostname: name.to_owned(),
         log_directory: format!("/run/logs/{name}"),
         port_mappings: ports.iter().map(mapping).collect(),
+        annotations: HashMap::from([("kubernetes.io/ingress-bandwidth".to_owned(), INGRESS.to_owned())]),
         linux: Some(LinuxPodSandboxConfig { cgroup_parent: parent.to_owned() }),
     }
 }
+
+/// Bits a second that every pod may receive.
+pub(crate) const INGRESS: &str = "800M";
 
 fn of(pod: &str) -> PodSandboxId {
     PodSandboxId { pod_sandbox_id: pod.to_owned() }
@@ -156,6 +161,8 @@ pub(crate) struct PodSandboxConfig {
     log_directory: String,
     #[prost(message, repeated, tag = "5")]
     port_mappings: Vec<PortMapping>,
+    #[prost(map = "string, string", tag = "7")]
+    annotations: HashMap<String, String>,
     #[prost(message, tag = "8")]
     linux: Option<LinuxPodSandboxConfig>,
 }

@@ -28,6 +28,8 @@ fn containerd_runs_pods_that_stay_connected_and_leave_nothing() {
     let pods = [cri.run_pod(&web), cri.run_pod(&shell)];
     let addresses = cri.addresses(&pods[0]);
     assert_eq!(addresses.len(), 2, "one of each family: {addresses:?}");
+    let limits = machine.endpoints().into_iter().map(|one| one.bandwidth.ingress.unwrap().rate.to_string());
+    assert_eq!(limits.collect::<Vec<_>>(), [cri::INGRESS; 2]);
     cri.start(&pods[0], &web, (IMAGE, &SERVE));
     let inside = cri.start(&pods[1], &shell, (IMAGE, &["sleep", "100000"]));
 

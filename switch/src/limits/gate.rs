@@ -156,3 +156,6 @@ const WAITING_MIN: u64 = 256 * 1024;
 const WAITING_MAX: u64 = 4 * 1024 * 1024;
 /// Written by one turn.
 const WRITTEN_MAX: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;
