@@ -54,7 +54,7 @@ fn what_is_over_the_limit_waits_and_comes_in_order_when_its_time_has_come() {
 
 #[test]
 fn no_more_waits_than_may_and_all_buffers_come_back() {
-    let (port, wire, _lane) = gated("1G", 1);
+    let (port, wire, _lane) = gated("1G", 2);
     let limit = gate(&port).bytes_max;
     for length in [60, 1500, 9000, 65_000] {
         let free = || gate(&port).buffers.iter().map(ArrayQueue::len).sum::<usize>();
