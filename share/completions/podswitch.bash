@@ -183,7 +183,7 @@ _podswitch() {
             return 0
             ;;
         podswitch__subcmd__attach)
-            opts="-h --netns --ifname --address --mtu --mac --json --socket --log-level --help"
+            opts="-h --netns --ifname --address --mtu --mac --ingress-rate --ingress-burst --egress-rate --egress-burst --json --socket --log-level --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -206,6 +206,22 @@ _podswitch() {
                     return 0
                     ;;
                 --mac)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ingress-rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ingress-burst)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --egress-rate)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --egress-burst)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

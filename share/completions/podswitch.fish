@@ -86,6 +86,10 @@ complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l ifname -d
 complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l address -d 'An address of the pod; give it once for each' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l mtu -d 'MTU of the interface [default: the switch\'s]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l mac -d 'Ethernet address of the interface [default: made from the first address]' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l ingress-rate -d 'Most bits a second to the pod, such as 100M' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l ingress-burst -d 'Bits to the pod at once after a pause [default: 10 ms of the rate]' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l egress-rate -d 'Most bits a second from the pod' -r
+complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l egress-burst -d 'Bits from the pod at once after a pause [default: 10 ms of the rate]' -r
 complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l socket -d 'Control socket of the switch [default: /run/podswitch/control.sock]' -r -F
 complete -c podswitch -n "__fish_podswitch_using_subcommand attach" -l log-level -d 'How much the switch logs: off, error, warn, info, debug or trace' -r -f -a "off\t''
 error\t''
