@@ -54,7 +54,7 @@ fn what_is_over_the_limit_waits_and_comes_in_order_when_its_time_has_come() {
 
 #[test]
 fn no_more_waits_than_may_and_all_buffers_come_back() {
-    let (port, wire, _lane) = gated("1G", 1);
+    let (port, wire, _lane) = gated("1G", 2);
     let limit = gate(&port).bytes_max;
     for length in [60, 1500, 9000, 65_000] {
         let free = || gate(&port).buffers.iter().map(ArrayQueue::len).sum::<usize>();
@@ -85,6 +85,8 @@ fn workers_that_write_at_once_keep_their_order_and_none_is_forgotten() {
     world.add(port);
     let port = world.port(1).unwrap();
     let mut seen = [0; 4];
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let patience = || assert!(Instant::now() < deadline, "somebody waits in vain");
     thread::scope(|scope| {
         let writers: Vec<_> = (1..4)
             .map(|worker| {
@@ -93,6 +95,7 @@ fn workers_that_write_at_once_keep_their_order_and_none_is_forgotten() {
                     for number in 1..=EACH {
                         frame[1..5].copy_from_slice(&number.to_be_bytes());
                         while write(port, worker, &frame).is_err() {
+                            patience();
                             thread::yield_now();
                         }
                     }
@@ -107,12 +110,11 @@ fn workers_that_write_at_once_keep_their_order_and_none_is_forgotten() {
                 *last = number;
             })
         };
-        let deadline = Instant::now() + Duration::from_secs(60);
         while !writers.iter().all(thread::ScopedJoinHandle::is_finished) || lane.gates.next().is_some() {
             // Opening writes fewer than the wire has room for.
             lane.gates.open(&world);
             while take().is_some() {}
-            assert!(Instant::now() < deadline, "somebody waits in vain");
+            patience();
         }
     });
     assert_eq!(seen, [0, EACH, EACH, EACH]);
