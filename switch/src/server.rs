@@ -56,6 +56,7 @@ use self::places::{All, Places, Said};
 
 /// What the engine is asked, and where its answer goes; a call whose sender is dropped is answered as refused.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, moved once or twice")]
 pub enum Call {
     /// A client's request, and what came beside it.
     Request(Request, Option<OwnedFd>, oneshot::Sender<Answer>),

@@ -102,6 +102,7 @@ pub struct TapFlags {
 /// One change of the state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[allow(missing_docs, reason = "each is the wish its name says")]
+#[allow(clippy::large_enum_variant, reason = "one at a time, moved once or twice")]
 pub enum Change {
     Attach(Attach, NetnsId),
     Detach(Detach),

@@ -35,7 +35,9 @@ fn pace((sender, mut receiver): (TcpStream, TcpStream)) -> f64 {
     thread::scope(|scope| {
         scope.spawn(|| {
             let bytes = vec![0; 1 << 17];
-            while !ended.load(Ordering::Relaxed) && (&sender).write_all(&bytes).is_ok() {}
+            while !ended.load(Ordering::Relaxed) && (&sender).write_all(&bytes).is_ok() {
+                std::hint::spin_loop();
+            }
         });
         let (begin, mut counted, mut bytes) = (Instant::now() + WARM_UP, 0, vec![0; 1 << 20]);
         let span = loop {
