@@ -14,6 +14,7 @@ mod counters;
 mod express;
 mod memory;
 mod tap;
+mod underlay;
 mod uplink;
 
 use std::fmt;
@@ -33,6 +34,7 @@ pub(crate) use counters::WorkerSent;
 pub use counters::{Count, Counted, PortCounters, Sent, WorkerCounters};
 pub use express::{EXPRESS_ROOM, Express};
 pub use memory::{MemoryPort, Wire};
+pub use underlay::{MemoryTrain, MemoryTrains};
 pub use uplink::Uplink;
 
 /// One port with all that is known of it; what every packet needs of it comes first, in one cache line.
