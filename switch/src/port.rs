@@ -14,6 +14,7 @@ mod counters;
 mod express;
 mod memory;
 mod tap;
+mod underlay;
 mod uplink;
 
 use std::fmt;
@@ -34,6 +35,7 @@ pub(crate) use counters::WorkerSent;
 pub use counters::{Count, Counted, PortCounters, Sent, WorkerCounters};
 pub use express::{EXPRESS_ROOM, Express};
 pub use memory::{MemoryPort, Wire};
+pub use underlay::{MemoryTrain, MemoryTrains};
 pub use uplink::Uplink;
 
 /// One port with all that is known of it; what every packet needs of it comes first, in one cache line.
@@ -71,6 +73,7 @@ pub struct Port {
 
 /// What carries the frames. Its tag is a byte, not folded into what it holds: each write asks for it.
 #[repr(u8)]
+#[allow(clippy::large_enum_variant, reason = "a port is made once and lies where it is")]
 pub enum Link {
     /// A TAP with virtio headers.
     Tap(Tap),

@@ -59,7 +59,7 @@ pub(super) fn gate(burst: &mut Burst, world: &World, lane: &mut Lane) {
         let rows = (burst.rows().end - first).min(TOGETHER);
         let mut unknown = ALL >> (TOGETHER - rows);
         #[cfg(target_arch = "x86_64")]
-        if is_wide && lane.slots.start(burst.head[first])[12] == PLAIN_IPV4[0] {
+        if is_wide {
             unknown &= !sixteen((burst, first, rows), (world, &tunnels), &lane.slots);
         }
         while unknown != 0 {
@@ -72,7 +72,7 @@ pub(super) fn gate(burst: &mut Burst, world: &World, lane: &mut Lane) {
     }
 }
 
-/// Fills the columns of the plain IPv4 rows among the next ones, and says which these are.
+/// Fills the columns of the plain rows among the next ones that are of the first one's family, and says which these are.
 #[cfg(target_arch = "x86_64")]
 #[allow(unsafe_code, reason = "a call of what only some processors can do")]
 #[inline]
@@ -86,16 +86,27 @@ fn sixteen(
     let (first_head, first_from) = (head[0], from[0]);
     head[rows..].fill(first_head);
     from[rows..].fill(first_from);
+    let is_v6 = slots.start(first_head)[12] == ETHERTYPE_IPV6[0];
     let columns = wide::Sixteen {
+        memory: slots.heads(),
         heads: head,
         from,
         length: sixteen_of(&mut burst.length, first),
         protocol: sixteen_of(&mut burst.protocol, first),
-        to_v4: sixteen_of(&mut burst.to_v4, first),
     };
-    sixteen_of(&mut burst.transport, first).fill(V4_LEN as u16);
-    // SAFETY: the processor was asked whether it is able.
-    unsafe { wide::plain_v4(columns, slots.heads(), (&world.doors().v4, tunnels)) }
+    let transport = sixteen_of(&mut burst.transport, first);
+    if !is_v6 {
+        transport.fill(V4_LEN as u16);
+        // SAFETY: the processor was asked whether it is able.
+        return unsafe { wide::plain_v4(columns, sixteen_of(&mut burst.to_v4, first), (&world.doors().v4, tunnels)) };
+    }
+    transport.fill(V6_LEN as u16);
+    // SAFETY: as above.
+    let known = unsafe { wide::plain_v6(columns, sixteen_of(&mut burst.to_v6, first), (&world.doors().v6, tunnels)) };
+    for (row, shape) in sixteen_of(&mut burst.shape, first).iter_mut().enumerate() {
+        *shape |= shape::V6 * (known >> row & 1) as u8;
+    }
+    known
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -149,10 +160,11 @@ struct DoorV4 {
 
 /// What IPv6 frames of a port are held against.
 #[derive(Clone, Copy, Debug)]
+#[repr(C, align(32))]
 struct DoorV6 {
     own: u128,
     station: [u32; 2],
-    is_open: bool,
+    open: u32,
 }
 
 impl Doors {
@@ -169,7 +181,7 @@ impl Doors {
         self.v6.resize(count, DoorV6::SHUT);
         let (station_v4, station_v6) = (station(own_v4.is_some()), station(own_v6.is_some()));
         self.v4[at] = DoorV4 { station: station_v4, own: own_v4.map_or(0, |own| own.to_be()), open: is_open.into() };
-        self.v6[at] = DoorV6 { own: own_v6.map_or(0, |own| own.to_be()), station: station_v6, is_open };
+        self.v6[at] = DoorV6 { own: own_v6.map_or(0, |own| own.to_be()), station: station_v6, open: is_open.into() };
     }
 
     #[inline(always)]
@@ -189,7 +201,7 @@ impl DoorV4 {
 }
 
 impl DoorV6 {
-    const SHUT: DoorV6 = DoorV6 { own: 0, station: NOBODY, is_open: false };
+    const SHUT: DoorV6 = DoorV6 { own: 0, station: NOBODY, open: 0 };
 }
 
 /// UDP ports where tunnels of ours end.
@@ -215,7 +227,7 @@ impl Tunnels {
     #[inline(always)]
     fn may_have(&self, port: u16) -> bool {
         // Which 16 bits are zero (Anderson, Bit Twiddling Hacks).
-        let differences = self.ports ^ u64::from(port) * LOWEST;
+        let differences = self.ports ^ (u64::from(port) * LOWEST);
         self.are_any() & (self.more | (differences.wrapping_sub(LOWEST) & !differences & LOWEST << 15 != 0))
     }
 }
@@ -261,7 +273,7 @@ fn plain_v6(start: &[u8; START_LEN], door: &DoorV6, tunnels: &Tunnels) -> Plain 
     let holds = (station(start) == door.station)
         & (start[12..14] == ETHERTYPE_IPV6)
         & (ip[0] >> 4 == 6)
-        & (own | door.is_open)
+        & (own | (door.open != 0))
         & has_ports(ip[6])
         & !tunnels.may_have(u16::from_ne_bytes([start[56], start[57]]));
     Plain { holds, length, protocol: ip[6] }
@@ -300,3 +312,6 @@ const LOWEST: u64 = 0x0001_0001_0001_0001;
 /// Rows that are looked at together.
 const TOGETHER: usize = 16;
 const ALL: u16 = u16::MAX;
+
+#[cfg(test)]
+mod tests;
