@@ -13,11 +13,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use host::Namespace;
 use rig::{Node, PLUGIN, Pod, run_in};
 
 #[test]
 fn whatever_is_killed_gc_leaves_what_is_in_use_and_nothing_else() {
     let mut node = Node::with("");
+    let before = traces(&node);
     let pods: Vec<Pod> = (0..PODS).map(|_| Pod::new()).collect();
     let switch = Mutex::new(&mut node);
     let socket = switch.lock().unwrap().socket();
@@ -54,6 +56,20 @@ fn whatever_is_killed_gc_leaves_what_is_in_use_and_nothing_else() {
     assert!(node.client().endpoints().unwrap().is_empty());
     assert!(pods.iter().all(|pod| !has_interface(pod)));
     assert_eq!(node.client().status().unwrap().endpoints, 0);
+    assert_eq!(traces(&node), before, "left: after the storm; right: before it");
+    assert!(pods.iter().all(|pod| said(pod.namespace(), &["ip", "route"]).is_empty()));
+}
+
+/// What a pod could leave behind on its node: links, routes, routes of the switch.
+fn traces(node: &Node) -> [String; 4] {
+    let links = said(node.namespace(), &["ip", "-o", "link"]);
+    let names: Vec<&str> = links.lines().filter_map(|line| line.split(':').nth(1)).collect();
+    let routes = |family| said(node.namespace(), &["ip", family, "route", "show", "table", "all", "scope", "global"]);
+    [names.join("\n"), routes("-4"), routes("-6"), format!("{:?}", node.client().routes().unwrap())]
+}
+
+fn said(namespace: &Namespace, words: &[&str]) -> String {
+    String::from_utf8(run_in(namespace, words).stdout).unwrap()
 }
 
 /// What an ADD came to; every third plugin is killed on its way, the others are asked again as long as it is "later".
