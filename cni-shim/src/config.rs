@@ -145,17 +145,18 @@ impl From<RuntimeDns> for Dns {
     }
 }
 
-/// The capability `bandwidth`: bits a second, and bits. Zero is how runtimes write "no limit" (CONVENTIONS, "bandwidth").
+/// The capability `bandwidth`: bits a second, and bits. Zero is how runtimes write "no limit" (CONVENTIONS, "bandwidth"). containerd
+/// begins the names with capitals.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct RuntimeBandwidth {
-    #[serde(default)]
+    #[serde(default, alias = "IngressRate")]
     ingress_rate: u64,
-    #[serde(default)]
+    #[serde(default, alias = "IngressBurst")]
     ingress_burst: u64,
-    #[serde(default)]
+    #[serde(default, alias = "EgressRate")]
     egress_rate: u64,
-    #[serde(default)]
+    #[serde(default, alias = "EgressBurst")]
     egress_burst: u64,
 }
 

@@ -33,7 +33,7 @@ fn call(node: &Node, verb: &str, code: u64) {
     let input = json!({
         "cniVersion": "1.1.0", "name": "pods", "type": "podswitch-cni", "socket": node.socket(),
         "cni.dev/valid-attachments": [],
-        "prevResult": { "cniVersion": "1.1.0", "interfaces": [], "ips": [], "routes": [] },
+        "prevResult": { "cniVersion": "1.1.0", "interfaces": [{ "name": "eth0", "sandbox": pod.path() }], "ips": [], "routes": [] },
     });
     let mut plugin = node.plugin();
     plugin.env("CNI_COMMAND", verb).env("CNI_CONTAINERID", "c1").env("CNI_IFNAME", "eth0");
