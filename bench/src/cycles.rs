@@ -14,6 +14,8 @@
 //! |---|---|
 //! | `path_v4_cycles`, `path_v6_cycles` | tables in cache |
 //! | `path_v4_cold_cycles`, `path_v6_cold_cycles` | each burst meets tables, ports and counters that have not been touched for long |
+//! | `encap_cycles` | all flows go to the blocks, which are behind 100 nodes, through VXLAN by 8 sockets in turn of flows; checksums are finished |
+//! | `decap_cycles` | the other way: a burst is a train of one of these nodes, for pods here; taking it apart is counted, and so is its copy on arrival |
 //!
 //! The case says how many packets are a burst.
 
@@ -25,7 +27,7 @@ use packet::{Burst, Mac, NO_TAIL, Prefix, VNET_HEADER_LEN};
 use podswitch::lane::Lane;
 use podswitch::limits::Limits;
 use podswitch::path;
-use podswitch::port::{Abilities, Link, MemoryPort, Port, PortCounters};
+use podswitch::port::{Abilities, Budget, Link, MemoryPort, Port, PortCounters};
 use podswitch::returns::{RETURNS, Returns};
 use podswitch::world::{Adjacency, FIRST_NEIGHBOR, HOST, World, hop_of};
 use route_table::{NextHop, RouteTable};
@@ -35,14 +37,18 @@ use crate::report::{Better, Comparison};
 use crate::statistics::Spread;
 use crate::tsc;
 
+mod tunnel;
+
 /// Measures so many rounds, each figure once a round.
 pub fn run(rounds: usize) -> Vec<Comparison> {
-    let mut scenes: Vec<Scene> = SCENES.map(|(_, family, worlds)| Scene::new(family, worlds)).into();
+    let mut scenes: Vec<Scene> = SCENES.map(|(_, kind, worlds)| Scene::new(kind, worlds)).into();
     let mut figures = [const { [const { Vec::new() }; SIZES.len()] }; SCENES.len()];
     for _ in 0..rounds {
         for (scene, figures) in scenes.iter_mut().zip(&mut figures) {
             for (size, figures) in SIZES.into_iter().zip(figures) {
-                figures.push(scene.cycles_per_packet(size));
+                if scene.has(size) {
+                    figures.push(scene.cycles_per_packet(size));
+                }
             }
         }
     }
@@ -56,8 +62,20 @@ pub fn run(rounds: usize) -> Vec<Comparison> {
     SCENES.iter().map(|(metric, ..)| *metric).zip(&figures).flat_map(compare).collect()
 }
 
+/// What comes, and where it goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// From pod to pod, and some out by the host port.
+    Pods(Family),
+    /// From pods to other nodes.
+    Encap,
+    /// From other nodes to pods.
+    Decap,
+}
+
 /// A switch, and the frames that come to it.
 struct Scene {
+    kind: Kind,
     /// As many switches as are to be met in turn; a burst meets one of them.
     switches: Vec<Switch>,
     lane: Lane,
@@ -82,13 +100,14 @@ struct Frame {
 }
 
 impl Scene {
-    fn new(family: Family, switches: usize) -> Scene {
+    fn new(kind: Kind, switches: usize) -> Scene {
         let (lane, _) = Lane::new(0, Arc::new(Returns::new(RETURNS)));
         Scene {
-            switches: (0..switches).map(|_| Switch::new()).collect(),
+            kind,
+            switches: (0..switches).map(|_| Switch::new(kind, TRAIN)).collect(),
             lane,
             burst: Burst::new(),
-            frames: frames(family),
+            frames: frames(kind),
             next: (0, 0),
             overhead: tsc::overhead(),
         }
@@ -105,8 +124,16 @@ impl Scene {
         Spread::of(&rounds).map_or(0.0, |spread| spread.median)
     }
 
+    /// Whether bursts of that size can be: a train's is its own.
+    fn has(&self, size: usize) -> bool {
+        self.kind != Kind::Decap || size == TRAIN
+    }
+
     /// The cycles of one burst.
     fn carry(&mut self, size: usize) -> u64 {
+        if self.kind == Kind::Decap {
+            return self.carry_train();
+        }
         let (switch, mut at) = self.next;
         for _ in 0..size {
             self.receive(at);
@@ -115,6 +142,17 @@ impl Scene {
         self.next = ((switch + 1) % self.switches.len(), at);
         let world = &self.switches[switch].world;
         let began = tsc::now();
+        path::carry(&mut self.burst, world, &mut self.lane);
+        (tsc::now() - began).saturating_sub(self.overhead)
+    }
+
+    /// The same of a train.
+    fn carry_train(&mut self) -> u64 {
+        let world = &self.switches[0].world;
+        let uplink = world.port(UPLINK).expect("this switch has an uplink");
+        let budget = Budget { frames: 1, bytes: usize::MAX };
+        let began = tsc::now();
+        uplink.receive(0, &mut self.burst, (world, &mut self.lane), budget);
         path::carry(&mut self.burst, world, &mut self.lane);
         (tsc::now() - began).saturating_sub(self.overhead)
     }
@@ -129,7 +167,7 @@ impl Scene {
 }
 
 impl Switch {
-    fn new() -> Switch {
+    fn new(kind: Kind, train: usize) -> Switch {
         let mut routes = RouteTable::new();
         let mut world = World::new(port(0), routes.reader());
         let mut route = |prefix, hop| _ = routes.insert(prefix, hop).expect("the table has room for all of them");
@@ -138,10 +176,16 @@ impl Switch {
             route(Prefix::host(v4(number).into()), hop_of(number));
             route(Prefix::host(v6(number).into()), hop_of(number));
         }
-        let by_host = *world.adjacency(HOST.0);
+        let tunnels = !matches!(kind, Kind::Pods(_));
+        if tunnels {
+            world.add(tunnel::uplink(train));
+            world.remotes = Arc::new(tunnel::remotes());
+        }
+        let way = if tunnels { hop_of(UPLINK) } else { HOST };
         for number in 0..NEIGHBORS {
-            let destination = Mac([2, 1, 0, 0, 0, number as u8]);
-            world.set_adjacencies([(hop_of_neighbor(number), Adjacency { destination, ..by_host })]);
+            let remote = if tunnels { number + 1 } else { 0 };
+            let way = Adjacency { remote, ..*world.adjacency(way.0) };
+            world.set_adjacencies([(hop_of_neighbor(number), way.between(neighbor(number), way.source()))]);
         }
         for block in 0..BLOCKS {
             let hop = hop_of_neighbor(block % NEIGHBORS);
@@ -173,7 +217,11 @@ fn port(number: u16) -> Port {
 }
 
 /// All flows' frames in the order they come: four of a port, then of another.
-fn frames(family: Family) -> Vec<Frame> {
+fn frames(kind: Kind) -> Vec<Frame> {
+    let (family, others) = match kind {
+        Kind::Pods(family) => (family, 8),
+        Kind::Encap | Kind::Decap => (Family::V4, 1),
+    };
     let mut random = Random(1);
     let mut frames = Vec::with_capacity(FLOWS);
     let mut ports: Vec<u16> = (1..=PODS).collect();
@@ -181,7 +229,7 @@ fn frames(family: Family) -> Vec<Frame> {
         random.shuffle(&mut ports);
         for &from in &ports {
             for _ in 0..RUN {
-                let to = if random.below(8) == 0 {
+                let to = if random.below(others) == 0 {
                     in_block(random.below(BLOCKS.into()) as u16, random.below(64) as u16)
                 } else {
                     let to = random.below(u64::from(PODS) - 1) as u16 + 1;
@@ -203,6 +251,11 @@ fn frame(family: Family, from: u16, (to_v4, to_v6): (Ipv4Addr, Ipv6Addr), source
     let ends = [SocketAddr::new(source, source_port), SocketAddr::new(destination, 53)];
     let (offload, bytes) = frame::datagram(mac(from), ends, FRAME_LEN);
     Frame { from, header: offload.bytes(), bytes: bytes.try_into().expect("it is as long as was asked for") }
+}
+
+/// The station of another node.
+fn neighbor(number: u16) -> Mac {
+    Mac([2, 1, 0, 0, 0, number as u8])
 }
 
 fn mac(port: u16) -> Mac {
@@ -250,18 +303,24 @@ impl Random {
     }
 }
 
-/// Metric, family, and how many switches are met in turn.
-const SCENES: [(&str, Family, usize); 4] = [
-    ("path_v4_cycles", Family::V4, 1),
-    ("path_v6_cycles", Family::V6, 1),
-    ("path_v4_cold_cycles", Family::V4, COLD),
-    ("path_v6_cold_cycles", Family::V6, COLD),
+/// Metric, what comes, and how many switches are met in turn.
+const SCENES: [(&str, Kind, usize); 6] = [
+    ("path_v4_cycles", Kind::Pods(Family::V4), 1),
+    ("path_v6_cycles", Kind::Pods(Family::V6), 1),
+    ("path_v4_cold_cycles", Kind::Pods(Family::V4), COLD),
+    ("path_v6_cold_cycles", Kind::Pods(Family::V6), COLD),
+    ("encap_cycles", Kind::Encap, 1),
+    ("decap_cycles", Kind::Decap, 1),
 ];
 /// Packets of a burst.
 const SIZES: [usize; 3] = [32, 64, 256];
 /// So many switches do not fit the caches of one core together.
 const COLD: usize = 24;
 const PODS: u16 = 250;
+/// The number of the port towards other nodes.
+const UPLINK: u16 = PODS + 1;
+/// Datagrams of a train that comes.
+const TRAIN: usize = 64;
 const FLOWS: usize = 10_000;
 /// Frames that come from one port together.
 const RUN: usize = 4;
@@ -280,12 +339,13 @@ mod tests {
 
     #[test]
     fn every_packet_departs() {
-        for (_, family, _) in SCENES {
-            let mut scene = Scene::new(family, 1);
-            SIZES.into_iter().for_each(|size| _ = scene.carry(size));
+        for (_, kind, _) in SCENES {
+            let mut scene = Scene::new(kind, 1);
+            let sizes: Vec<usize> = SIZES.into_iter().filter(|size| scene.has(*size)).collect();
+            sizes.iter().for_each(|size| _ = scene.carry(*size));
             let sent: u64 =
                 scene.switches[0].world.ports.iter().flatten().map(|port| port.counters.get(Count::Sent)).sum();
-            assert_eq!(sent as usize, SIZES.iter().sum::<usize>());
+            assert_eq!(sent as usize, sizes.iter().sum::<usize>());
         }
     }
 }

@@ -44,6 +44,10 @@ pub struct Burst {
     pub protocol: [u8; BURST],
     /// Bits of [`shape`].
     pub shape: [u8; BURST],
+    /// Destination of an IPv4 packet; of others it means nothing.
+    pub to_v4: [u32; BURST],
+    /// Destination of an IPv6 packet; of others it means nothing.
+    pub to_v6: [u128; BURST],
     /// Index of the next hop's adjacency.
     pub adjacency: [u16; BURST],
     /// Port it departs by.
@@ -53,7 +57,7 @@ pub struct Burst {
 }
 
 impl Burst {
-    /// An empty burst; about 6 KiB, so it lives in its lane and is used again every turn.
+    /// An empty burst; about 11 KiB, so it lives in its lane and is used again every turn.
     pub fn new() -> Box<Burst> {
         Box::new(Burst {
             len: 0,
@@ -65,6 +69,8 @@ impl Burst {
             transport: [0; BURST],
             protocol: [0; BURST],
             shape: [0; BURST],
+            to_v4: [0; BURST],
+            to_v6: [0; BURST],
             adjacency: [0; BURST],
             to: [0; BURST],
             exit: [Exit::NONE; BURST],
@@ -82,6 +88,12 @@ impl Burst {
     pub fn rows(&self) -> Range<usize> {
         // The bound says to the compiler what is true anyway, so that no access of a column need be checked.
         0..self.len.min(BURST)
+    }
+
+    /// True when a row has left.
+    #[inline]
+    pub fn has_leavers(&self) -> bool {
+        self.exit[self.rows()].iter().fold(false, |any, exit| any | !exit.is_none())
     }
 
     /// Adds a received frame as a row; the caller checked [`Burst::room`].

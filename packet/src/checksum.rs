@@ -129,6 +129,16 @@ pub fn patch_u16(checksum: u16, old: u16, new: u16) -> u16 {
     !fold_u32(u32::from(!checksum) + u32::from(!old) + u32::from(new))
 }
 
+/// The eighth to the twelfth byte of an IPv4 header, which are TTL, protocol and checksum, when the TTL, not 0, is one less.
+#[inline]
+pub fn one_hop_less(live: [u8; 4]) -> [u8; 4] {
+    // The TTL is the upper half of its word: what it loses the checksum gains, with the carry at its end (RFC 1624).
+    let word = u32::from_be_bytes([live[2], live[3], live[0], live[1]]);
+    let wraps = u32::from(word >= 0xfeff_0000);
+    let [high, low, ttl, protocol] = word.wrapping_add((0x100 + wraps) << 16).wrapping_sub(0x100).to_be_bytes();
+    [ttl, protocol, high, low]
+}
+
 /// [`patch_u16`] for two words at an even place.
 #[inline]
 pub fn patch_u32(checksum: u16, old: u32, new: u32) -> u16 {
@@ -261,6 +271,14 @@ mod tests {
             prop_assert!(ipv4_header_is_right(&header));
             header[8] ^= 0x40;
             prop_assert!(!ipv4_header_is_right(&header));
+        }
+
+        #[test]
+        fn one_hop_less_is_a_patch(ttl in 1u8.., protocol: u8, checksum in prop_oneof![any::<u16>(), 0xfe00u16..]) {
+            let [high, low] = checksum.to_be_bytes();
+            let patched = patch_u16(checksum, u16::from_be_bytes([ttl, protocol]), u16::from_be_bytes([ttl - 1, protocol]));
+            let [to_high, to_low] = patched.to_be_bytes();
+            prop_assert_eq!(one_hop_less([ttl, protocol, high, low]), [ttl - 1, protocol, to_high, to_low]);
         }
 
         #[test]

@@ -24,7 +24,7 @@
 //!   likewise a reader that sees a leaf emptied in favour of the default route sees that default route.
 //! - A load is `Acquire`, the other half of both. On x86 neither costs an instruction, and what AVX-512 loads is ordered alike.
 
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::NextHop;
 
@@ -75,6 +75,22 @@ impl Key {
     #[inline]
     pub(crate) fn store(&self, key: u32) {
         self.0.store(key, Ordering::Relaxed);
+    }
+}
+
+/// How many changes a table has had: counted by the one writer when a change is done, so that whoever sees the count sees all
+/// its cells.
+#[derive(Default)]
+pub(crate) struct Changes(AtomicU64);
+
+impl Changes {
+    #[inline]
+    pub(crate) fn load(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn add(&self) {
+        self.0.store(self.0.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 }
 

@@ -28,6 +28,7 @@ mod error;
 mod mapping;
 mod next_hop;
 mod pool;
+mod recent;
 mod routes;
 mod table;
 mod v4;
@@ -35,4 +36,5 @@ mod v6;
 
 pub use error::Error;
 pub use next_hop::NextHop;
+pub use recent::Recent;
 pub use table::{Fib, RouteTable};

@@ -148,7 +148,7 @@ impl Default for RouteTable {
 #[derive(Clone)]
 pub struct Fib {
     v4: Arc<v4::Table>,
-    v6: Arc<v6::Table>,
+    pub(crate) v6: Arc<v6::Table>,
 }
 
 impl Fib {

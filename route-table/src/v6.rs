@@ -20,7 +20,7 @@
 //! without any.
 
 use crate::NextHop;
-use crate::cell::{Cell, Entry, Key};
+use crate::cell::{Cell, Changes, Entry, Key};
 use crate::mapping::{Mapping, Use};
 
 #[cfg(target_arch = "x86_64")]
@@ -32,6 +32,8 @@ pub(crate) use writer::Writer;
 
 /// What readers see.
 pub(crate) struct Table {
+    /// Of any answer.
+    pub(crate) changes: Changes,
     default_route: Cell,
     root: Mapping<Cell>,
     nodes: Mapping<Node>,
@@ -48,6 +50,7 @@ pub(crate) struct Node {
 impl Table {
     fn new(nodes_max: u32) -> Self {
         Table {
+            changes: Changes::default(),
             default_route: Cell::default(),
             root: Mapping::new(1 << ROOT_BITS, Use::Sparse),
             nodes: Mapping::new(nodes_max as usize, Use::Dense),

@@ -7,7 +7,7 @@ use ring::spsc::Consumer;
 
 use crate::limits::{Calls, Gates};
 use crate::mailbox::{Receiver, Sender, mailbox};
-use crate::path::{self, Departures, Lookups};
+use crate::path::{self, Departures, Lookups, Others};
 use crate::port::{Count, Link};
 use crate::returns::Returns;
 use crate::tracer::{Record, Tracer};
@@ -25,6 +25,8 @@ pub struct Lane {
     pub returns: Arc<Returns>,
     /// The turn's clock: seconds since the switch started.
     pub now_seconds: u32,
+    /// Rows that a glance did not tell.
+    pub(crate) others: Box<Others>,
     /// Scratch memory of lookups.
     pub(crate) lookups: Box<Lookups>,
     /// The departure's scratch memory.
@@ -83,6 +85,7 @@ impl Lane {
             spare: None,
             returns,
             now_seconds: 0,
+            others: Others::new(),
             lookups: Lookups::new(),
             departures: Departures::new(),
             tracer,

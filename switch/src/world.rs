@@ -18,7 +18,8 @@ use route_table::{Fib, NextHop};
 
 use crate::bank::PORTS_MAX;
 use crate::config::Node;
-use crate::port::Port;
+use crate::path::Doors;
+use crate::port::{Port, Sent};
 use crate::remotes::Remotes;
 use crate::state::{GATEWAY_V4, GATEWAY_V6};
 use crate::tracer::Trace;
@@ -28,8 +29,14 @@ use crate::tracer::Trace;
 pub struct World {
     /// By port number; number 0 is the host port. A number without a port is free.
     pub ports: Vec<Option<Arc<Port>>>,
+    /// By port number, like them.
+    doors: Doors,
+    /// What departed by each of them.
+    pub(crate) sent: Arc<Sent>,
     /// By next-hop number; the first ones are [`FIXED`].
-    pub adjacencies: Vec<Adjacency>,
+    adjacencies: Vec<Adjacency>,
+    /// The same in short.
+    next: Vec<Next>,
     /// Destination address to next-hop number.
     pub fib: Fib,
     /// The nodes behind tunnels.
@@ -44,20 +51,35 @@ pub struct World {
 
 /// Where packets of one next hop go and what they look like then. None lies across cache lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(align(32))]
+#[repr(C, align(32))]
 pub struct Adjacency {
-    /// What is done.
-    pub hop: Hop,
+    /// The station at the other end and our own address on that link, as an Ethernet header has them.
+    pub stations: [u8; 12],
     /// Port they depart by, when forwarded.
     pub port: u16,
     /// Longest IP packet, in bytes.
     pub mtu: u16,
-    /// The station at the other end.
-    pub destination: Mac,
-    /// Our own address on that link.
-    pub source: Mac,
     /// Number of the node behind a tunnel, of [`Remotes`]; 0 for none.
     pub remote: u16,
+    /// What is done.
+    pub hop: Hop,
+}
+
+/// What nearly all packets need of an adjacency.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(16))]
+pub(crate) struct Next {
+    pub(crate) stations: [u8; 12],
+    pub(crate) port: u16,
+    /// 0 where it does not forward.
+    pub(crate) mtu: u16,
+}
+
+impl Next {
+    fn of(adjacency: &Adjacency) -> Next {
+        let Adjacency { stations, port, mtu, hop, .. } = *adjacency;
+        Next { stations, port, mtu: if hop == Hop::Forward { mtu } else { 0 } }
+    }
 }
 
 /// What an adjacency does with a packet.
@@ -102,24 +124,68 @@ pub const FIXED: [Adjacency; FIRST_ENDPOINT] = [
 impl Adjacency {
     /// An adjacency that forwards nothing.
     pub const fn of(hop: Hop) -> Self {
-        Adjacency { hop, port: 0, mtu: u16::MAX, destination: Mac::ZERO, source: Mac::ZERO, remote: 0 }
+        Adjacency { stations: [0; 12], port: 0, mtu: u16::MAX, remote: 0, hop }
     }
 
     /// The adjacency of the station behind `port`.
     pub fn to(port: &Port) -> Self {
         let Port { number, mtu, mac, gateway, .. } = *port;
-        Adjacency { hop: Hop::Forward, port: number, mtu, destination: mac, source: gateway, remote: 0 }
+        Adjacency { port: number, mtu, ..Self::of(Hop::Forward) }.between(mac, gateway)
+    }
+
+    /// The same towards the station `destination`, from our own address `source`.
+    #[must_use]
+    pub fn between(mut self, destination: Mac, source: Mac) -> Self {
+        self.stations[..6].copy_from_slice(&destination.0);
+        self.stations[6..].copy_from_slice(&source.0);
+        self
+    }
+
+    /// The station at the other end.
+    pub fn destination(&self) -> Mac {
+        Mac(*self.stations.first_chunk().expect("two stations are longer than one"))
+    }
+
+    /// Our own address on that link.
+    pub fn source(&self) -> Mac {
+        Mac(*self.stations.last_chunk().expect("two stations are longer than one"))
     }
 }
 
 impl World {
     /// The world of a switch without workloads.
-    pub fn new(host: Port, fib: Fib) -> World {
-        let mut adjacencies = FIXED.to_vec();
-        adjacencies[HOST.index()] = Adjacency::to(&host);
-        let ports = vec![Some(Arc::new(host))];
-        let remotes = Arc::default();
-        World { ports, adjacencies, fib, remotes, number: 0, existing: Arc::default(), trace: None }
+    pub fn new(mut host: Port, fib: Fib) -> World {
+        let sent = Arc::new(Sent::new(host.counters.workers()));
+        host.counters.count_in(&sent, host.number);
+        let mut doors = Doors::default();
+        doors.set(host.number, Some(&host));
+        let mut world = World {
+            ports: Vec::new(),
+            doors,
+            sent,
+            adjacencies: FIXED.to_vec(),
+            next: FIXED.iter().map(Next::of).collect(),
+            fib,
+            remotes: Arc::default(),
+            number: 0,
+            existing: Arc::default(),
+            trace: None,
+        };
+        world.set_adjacencies([(HOST, Adjacency::to(&host))]);
+        world.ports.push(Some(Arc::new(host)));
+        world
+    }
+
+    /// By next-hop number; the first ones are [`FIXED`].
+    pub fn adjacencies(&self) -> &[Adjacency] {
+        &self.adjacencies
+    }
+
+    /// The adjacency of that number in short; a number the world does not know is the first one, no route.
+    #[inline(always)]
+    pub(crate) fn next(&self, number: u16) -> &Next {
+        let at = usize::from(number);
+        &self.next[if at < self.next.len() { at } else { 0 }]
     }
 
     /// The adjacency of that number; a number the world does not know is the first one, no route.
@@ -137,17 +203,21 @@ impl World {
     /// Writes adjacencies by their numbers.
     pub fn set_adjacencies(&mut self, adjacencies: impl IntoIterator<Item = (NextHop, Adjacency)>) {
         for (hop, adjacency) in adjacencies {
-            self.adjacencies.resize(self.adjacencies.len().max(hop.index() + 1), FIXED[0]);
+            let count = self.adjacencies.len().max(hop.index() + 1);
+            self.adjacencies.resize(count, FIXED[0]);
+            self.next.resize(count, Next::of(&FIXED[0]));
             self.adjacencies[hop.index()] = adjacency;
+            self.next[hop.index()] = Next::of(&adjacency);
         }
     }
 
     /// Makes a port and the adjacency of its station known.
-    pub fn add(&mut self, port: Port) {
-        let (slot, hop) = (usize::from(port.number), hop_of(port.number).index());
+    pub fn add(&mut self, mut port: Port) {
+        let slot = usize::from(port.number);
         self.ports.resize_with(self.ports.len().max(slot + 1), || None);
-        self.adjacencies.resize(self.adjacencies.len().max(hop + 1), FIXED[0]);
-        self.adjacencies[hop] = Adjacency::to(&port);
+        self.set_adjacencies([(hop_of(port.number), Adjacency::to(&port))]);
+        self.doors.set(port.number, Some(&port));
+        port.counters.count_in(&self.sent, port.number);
         self.number += 1;
         self.ports[slot] = Some(Arc::new(port));
     }
@@ -155,9 +225,16 @@ impl World {
     /// Forgets a port; its adjacency becomes one of no route.
     pub fn remove(&mut self, number: u16) -> Option<Arc<Port>> {
         let port = self.ports.get_mut(usize::from(number))?.take()?;
-        self.adjacencies[hop_of(number).index()] = FIXED[0];
+        self.set_adjacencies([(hop_of(number), FIXED[0])]);
+        self.doors.set(number, None);
         self.number += 1;
         Some(port)
+    }
+
+    /// What frames are held against.
+    #[inline]
+    pub(crate) fn doors(&self) -> &Doors {
+        &self.doors
     }
 
     /// How many earlier worlds are still held by a worker; asked of the newest.

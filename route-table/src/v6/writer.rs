@@ -29,6 +29,7 @@ impl Writer {
     /// Changes the next hop of a route that is there.
     pub(crate) fn change(&mut self, at: u128, length: u8, hop: NextHop) {
         self.paint(&Span::of(at, length), Entry::leaf(length, hop));
+        self.table.changes.add();
     }
 
     /// Inserts a route that is not there; false, and no answer is changed, when nodes run short.
@@ -48,6 +49,7 @@ impl Writer {
         let prefix = Span::of(at, length);
         self.paint(&prefix, around.map_or(Entry::EMPTY, |(length, hop)| Entry::leaf(length, hop)));
         self.tidy(&prefix);
+        self.table.changes.add();
     }
 
     /// Frees the nodes that were unlinked. No reader may still be in a lookup begun before the last change.

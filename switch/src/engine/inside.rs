@@ -52,8 +52,8 @@ pub(super) fn adjacencies(engine: &Engine) -> Vec<AdjacencyView> {
         link: world.port(adjacency.port).filter(|_| adjacency.hop == Hop::Forward).map(|port| LinkView {
             port: port.number,
             name: port.name.clone(),
-            destination: adjacency.destination,
-            source: adjacency.source,
+            destination: adjacency.destination(),
+            source: adjacency.source(),
             mtu: adjacency.mtu,
         }),
     });
@@ -121,7 +121,7 @@ pub(super) fn config(config: &Config) -> ConfigView {
 
 /// All that do something; the number of an endpoint that left is free.
 fn in_use(world: &World) -> impl Iterator<Item = (usize, &Adjacency)> {
-    let numbered = world.adjacencies.iter().enumerate();
+    let numbered = world.adjacencies().iter().enumerate();
     numbered.filter(|&(number, adjacency)| number < FIRST_ENDPOINT || adjacency.hop == Hop::Forward)
 }
 

@@ -110,14 +110,8 @@ impl Neighbors {
     fn number(&mut self, neighbor: &Neighbor) -> Result<(NextHop, Adjacency, Option<u16>), Refusal> {
         let is_its = |end: &&End| end.backend == neighbor.backend && end.local.is_ipv4() == neighbor.via.is_ipv4();
         let end = *self.ends.iter().find(is_its).ok_or_else(|| closed(neighbor))?;
-        let mut adjacency = Adjacency {
-            hop: Hop::Forward,
-            port: end.port,
-            mtu: end.mtu,
-            destination: neighbor.mac.unwrap_or(Mac::ZERO),
-            source: end.mac,
-            remote: 0,
-        };
+        let mut adjacency = Adjacency { port: end.port, mtu: end.mtu, ..Adjacency::of(Hop::Forward) }
+            .between(neighbor.mac.unwrap_or(Mac::ZERO), end.mac);
         let address = SocketAddr::new(neighbor.via, end.local.port());
         let template = end.template(neighbor.via);
         let before = self.known.get(&neighbor.subnet).copied();

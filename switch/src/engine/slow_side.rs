@@ -62,7 +62,7 @@ impl SlowSide {
 
     fn answer(&mut self, about: &Punted, frame: &[u8], world: &World, now: Duration) {
         let Some(from) = world.port(about.from) else { return };
-        let next = world.adjacencies.get(usize::from(about.adjacency));
+        let next = world.adjacencies().get(usize::from(about.adjacency));
         let to = next.filter(|next| next.hop == Hop::Forward).and_then(|next| Some((next, world.port(next.port)?)));
         let from_addresses = from.addresses();
         let punted = slow::Punted {
@@ -78,7 +78,14 @@ impl SlowSide {
 }
 
 fn side<'a>(port: &Port, next: &Adjacency, addresses: &'a [IpAddr]) -> Side<'a> {
-    Side { port: port.number, mac: next.destination, gateway: next.source, addresses, host: port.host, mtu: next.mtu }
+    Side {
+        port: port.number,
+        mac: next.destination(),
+        gateway: next.source(),
+        addresses,
+        host: port.host,
+        mtu: next.mtu,
+    }
 }
 
 /// Calls come in between this many punts.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use packet::Mac;
 
 use crate::port::Link;
-use crate::world::{Adjacency, hop_of};
+use crate::world::hop_of;
 
 use super::Engine;
 
@@ -55,7 +55,8 @@ impl Engine {
         let put_right = |(port, mac): &(u16, Mac)| {
             let hop = hop_of(*port);
             tracing::info!(port, %mac, "the pod's interface has another Ethernet address");
-            (hop, Adjacency { destination: *mac, ..*self.tables.world().adjacency(hop.0) })
+            let before = self.tables.world().adjacency(hop.0);
+            (hop, before.between(*mac, before.source()))
         };
         world.set_adjacencies(moved.iter().map(put_right));
         self.tables.publish(world);
@@ -69,7 +70,7 @@ impl Engine {
         let Link::Tap(tap) = &port.link else { return None };
         // Of a device that is gone the sweep takes care.
         let mac = tap.mac().ok()?;
-        (world.station(port).destination != mac).then_some((number, mac))
+        (world.station(port).destination() != mac).then_some((number, mac))
     }
 }
 

@@ -38,7 +38,7 @@ fn port_view(engine: &Engine, port: &Port, endpoint: Option<&Endpoint>) -> PortV
             None if port.host => engine.config.node.router_addresses.clone(),
             None => port.addresses(),
         },
-        mac: uplink.map_or(engine.tables.world().station(port).destination, |end| end.mac),
+        mac: uplink.map_or(engine.tables.world().station(port).destination(), |end| end.mac),
         mtu: port.mtu,
         abilities: abilities(port.abilities),
         origin: endpoint.map(|endpoint| endpoint.origin),
@@ -97,7 +97,7 @@ pub(super) fn stations(engine: &Engine) -> Vec<StationView> {
         let addresses = if port.host { engine.config.node.router_addresses.clone() } else { port.addresses() };
         addresses.into_iter().map(|address| StationView {
             address,
-            mac: Some(engine.tables.world().station(port).destination),
+            mac: Some(engine.tables.world().station(port).destination()),
             port: port.number,
             state: StationState::Permanent,
         })

@@ -1,7 +1,8 @@
 //! Depart: by which port, in which form?
 //!
 //! Every row of the burst is settled here, exactly once: dropped under its reason, handed to the slow path, or written
-//! to its port. The rows of one port are taken together, in the order they came, and the port that gets the fewest first:
+//! to its port. The rows of one port are taken together, in the order they came, and the port that gets the fewest first
+//! ([`super::lists`]):
 //!
 //! ```text
 //!   rows --by port--> [ join: same-flow frames become groups ] --> one write per group
@@ -25,8 +26,9 @@ use packet::{
 use super::lists::{List, Lists};
 use super::transport_fields::flow_hash;
 use super::wrap::Wraps;
+use crate::bank::PORTS_MAX;
 use crate::lane::Lane;
-use crate::port::{Abilities, Count, Link, Port, WorkerCounters};
+use crate::port::{Abilities, Count, Link, Port, WorkerCounters, WorkerSent};
 use crate::tracer::Tracer;
 use crate::world::World;
 
@@ -47,17 +49,26 @@ impl Departures {
 }
 
 pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
-    settle_leavers(burst, world, lane);
-    for number in 0..lane.departures.lists.fill(burst) {
-        let list = lane.departures.lists.list(number);
-        match world.port(list.port) {
-            Some(port) if list.rows == 1 && port.abilities.are_all() => {
-                let row = usize::from(list.first);
-                let written = write_whole((burst, &lane.slots), (port, lane.number), row);
-                settle((burst, world), (port, lane.number), row, written);
-            }
-            _ => depart_list(burst, world, lane, list),
+    if burst.has_leavers() {
+        settle_leavers(burst, world, lane);
+    }
+    let sent = world.sent.of(lane.number);
+    lane.departures.lists.fill(burst, &world.ports, sent);
+    for row in burst.rows() {
+        let to = burst.to[row];
+        if !burst.exit[row].is_none() || !lane.departures.lists.meet(row, to) {
+            continue;
         }
+        match world.port(to) {
+            Some(port) if port.abilities.are_all() => {
+                let written = write_whole((burst, &lane.slots), (port, lane.number), row);
+                settle(burst, (world, sent, lane.number), row, written);
+            }
+            _ => depart_list(burst, world, lane, List::alone(to, row)),
+        }
+    }
+    for number in 0..lane.departures.lists.sort().min(BURST) {
+        depart_list(burst, world, lane, lane.departures.lists.list(number));
     }
 }
 
@@ -65,10 +76,12 @@ pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
 fn depart_list(burst: &mut Burst, world: &World, lane: &mut Lane, list: List) {
     let Lane { number: worker, slots, tracer, departures, .. } = lane;
     let Departures { lists, rows, join, wraps } = &mut **departures;
-    let (rows, worker) = (lists.rows_of(&list, rows), *worker);
-    let Some(port) = world.port(list.port) else {
+    let worker = *worker;
+    let Some(port) = world.port(list.port()) else {
+        let rows = lists.rows_of(&list, rows);
         return rows.iter().for_each(|&row| drop_row(burst, (world, worker), row.into(), Reason::PortGone));
     };
+    let rows = lists.rows_of(&list, rows);
     let mut departure = Departure { burst, world, port, slots, tracer, worker };
     match &port.link {
         Link::Uplink(uplink) => departure.wrap_all(uplink, rows, wraps),
@@ -103,18 +116,34 @@ fn punt_row(burst: &mut Burst, world: &World, lane: &mut Lane, (row, why): (usiz
     }
 }
 
-/// The one place where a departing row is counted: sent by `port`, or dropped.
+/// The one place where a departing row is counted: sent, or dropped.
 #[inline(always)]
-fn settle((burst, world): (&mut Burst, &World), (port, worker): (&Port, u16), row: usize, written: Result<(), Reason>) {
+fn settle(
+    burst: &mut Burst,
+    (world, sent, worker): (&World, &WorkerSent, u16),
+    row: usize,
+    written: Result<(), Reason>,
+) {
     match written {
-        Ok(()) => port.counters.of(worker).sent(1, burst.length[row].into()),
+        Ok(()) => {
+            let [packets, bytes] = &sent[usize::from(burst.to[row]) % PORTS_MAX];
+            packets.add(1);
+            bytes.add(burst.length[row].into());
+        }
         Err(reason) => {
-            if reason == Reason::OverLimit {
+            if let Some(port) = world.port(burst.to[row]).filter(|_| reason == Reason::OverLimit) {
                 port.counters.of(worker).add(Count::OverLimit, 1);
             }
             drop_row(burst, (world, worker), row, reason);
         }
     }
+}
+
+/// True when two rows are of one flow, or may be.
+#[inline]
+fn is_any_flow_repeated((burst, slots): (&Burst, &Slots), rows: &[u8], join: &mut Join) -> bool {
+    let hash = |&row: &u8| flow_hash(slots.start(burst.head[usize::from(row)]), burst, row.into());
+    rows.len() > 1 && join.is_any_repeated(rows.iter().map(hash))
 }
 
 #[cold]
@@ -142,8 +171,7 @@ impl Departure<'_> {
     }
 
     fn write_all(&mut self, rows: &[u8], join: &mut Join) {
-        let hash = |&row: &u8| flow_hash(self.slots.start(self.burst.head[usize::from(row)]), self.burst, row.into());
-        if rows.len() == 1 || !join.is_any_repeated(rows.iter().map(hash)) {
+        if !is_any_flow_repeated((self.burst, self.slots), rows, join) {
             return rows.iter().for_each(|&row| self.write_alone(row.into()));
         }
         join.clear(kinds(self.port.abilities));
@@ -213,7 +241,7 @@ impl Departure<'_> {
     }
 
     /// Completes a checksum that the port would not.
-    pub(super) fn complete(&mut self, row: usize, mut offload: Offload) -> Result<(), Reason> {
+    fn complete(&mut self, row: usize, mut offload: Offload) -> Result<(), Reason> {
         let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
         let (head, tail) = self.slots.frame_mut(head, tail, length);
         complete_checksum(head, tail, &mut offload).map_err(|_| Reason::Uncuttable)?;
@@ -252,7 +280,7 @@ impl Departure<'_> {
 
     #[inline]
     pub(super) fn settle(&mut self, row: usize, written: Result<(), Reason>) {
-        settle((self.burst, self.world), (self.port, self.worker), row, written);
+        settle(self.burst, (self.world, self.world.sent.of(self.worker), self.worker), row, written);
     }
 }
 

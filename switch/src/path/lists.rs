@@ -1,39 +1,66 @@
 //! Which rows depart by which port: a list for each, and the shortest list first, so that who gets few packets does not wait
 //! for who gets many.
 //!
-//! Rows are taken from the last to the first, each put before those its port has already; so a list is in the order its rows
+//! Rows are chained from the last to the first, each put before those its port has already; so a list is in the order its rows
 //! came, and needs to be known by its first row alone:
 //!
 //! ```text
-//!   by_port   rows << 16 | the first of them; 0 for a port without      next   by row, the row behind it
+//!   by_port   rows << 16 | twice << 8 | the first of them; 0 for a port without      next   by row, the row behind it
 //! ```
 //!
-//! Nothing is compared or moved, and a row costs the same whether its port has a list or not. Lists of one row, which most
-//! are, are not sorted either.
+//! Nothing is compared or moved, and a row costs the same whether its port has a list or not. Most lists are *easy*: up to three
+//! rows that entered by as many ports, so that there is nothing to join. Their rows depart first, in the order they came, and
+//! need not be looked at as lists. The others are met where their first row is, and sorted when these have gone.
+
+use std::sync::Arc;
 
 use packet::{BURST, Burst};
 
 use crate::bank::PORTS_MAX;
+use crate::port::{Port, WorkerSent};
+use crate::prefetch::prefetch;
 
 /// The lists of one burst; the memory is used again every turn.
 pub(super) struct Lists {
     by_port: Box<[u32; PORTS_MAX]>,
     next: [u8; BURST],
-    /// Ports that have a list, as they are met.
-    ports: [u16; BURST],
-    /// Those of several rows, before they are sorted.
+    /// The lists that are not easy, as they are met.
     longer: [List; BURST],
     sorted: [List; BURST],
     /// By length, where in `sorted` its lists begin; zero between turns.
     starts: [u16; BURST + 1],
+    /// How many lists were met.
+    met: usize,
 }
 
-/// The rows that depart by one port, in the order they came.
+/// The rows that depart by one port, in the order they came: the port's number, how many they are, and the first of them.
+///
+/// ```text
+///   port << 32 | rows << 16 | twice << 8 | first
+/// ```
 #[derive(Clone, Copy, Default)]
-pub(super) struct List {
-    pub(super) port: u16,
-    pub(super) rows: u16,
-    pub(super) first: u8,
+pub(super) struct List(u64);
+
+impl List {
+    /// That of one row.
+    pub(super) fn alone(port: u16, row: usize) -> List {
+        List(u64::from(port) << 32 | 1 << 16 | row as u64)
+    }
+
+    #[inline]
+    pub(super) fn port(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+
+    #[inline]
+    pub(super) fn rows(self) -> usize {
+        usize::from((self.0 >> 16) as u16)
+    }
+
+    #[inline]
+    pub(super) fn first(self) -> usize {
+        usize::from(self.0 as u8)
+    }
 }
 
 impl Lists {
@@ -41,61 +68,80 @@ impl Lists {
         Lists {
             by_port: Box::new([0; PORTS_MAX]),
             next: [0; BURST],
-            ports: [0; BURST],
             longer: [List::default(); BURST],
             sorted: [List::default(); BURST],
             starts: [0; BURST + 1],
+            met: 0,
         }
     }
 
-    /// Lists the rows that have not left, and says how many lists that makes.
+    /// Lists the rows that have not left. What their ports will be asked for is fetched meanwhile.
     #[inline]
-    pub(super) fn fill(&mut self, burst: &Burst) -> usize {
-        let mut count = 0;
+    pub(super) fn fill(&mut self, burst: &Burst, ports: &[Option<Arc<Port>>], sent: &WorkerSent) {
+        self.met = 0;
         for row in burst.rows().rev() {
             if burst.exit[row].is_none() {
-                let port = burst.to[row] % PORTS_MAX as u16;
-                let list = &mut self.by_port[usize::from(port)];
-                self.next[row] = *list as u8;
-                self.ports[count % BURST] = port;
-                count += usize::from(*list == 0);
-                *list = (*list & !0xffff) + (1 << 16 | row as u32);
+                let port = usize::from(burst.to[row]) % PORTS_MAX;
+                if let Some(Some(port)) = ports.get(port) {
+                    prefetch(&**port);
+                }
+                prefetch(&sent[port]);
+                let list = self.by_port[port];
+                let twice = (list != 0) & (burst.from[row] == burst.from[usize::from(list as u8)]);
+                self.next[row] = list as u8;
+                self.by_port[port] = (list & !0xff) + (1 << 16 | row as u32) | u32::from(twice) << 8;
             }
         }
-        let (mut alone, mut longer, mut longest) = (0, 0, 1);
-        for &port in self.ports[..count].iter().rev() {
-            let list = std::mem::take(&mut self.by_port[usize::from(port) % PORTS_MAX]);
-            let list = List { port, rows: (list >> 16) as u16, first: list as u8 };
-            (self.sorted[alone % BURST], self.longer[longer % BURST]) = (list, list);
-            alone += usize::from(list.rows == 1);
-            longer += usize::from(list.rows > 1);
-            longest = longest.max(usize::from(list.rows));
+    }
+
+    /// True if a row of this port, which has not left, is of an easy list. To be asked of each, in order, once.
+    #[inline(always)]
+    pub(super) fn meet(&mut self, row: usize, port: u16) -> bool {
+        let list = &mut self.by_port[usize::from(port) % PORTS_MAX];
+        if *list & NOT_EASY == 0 {
+            // Nobody needs the list any more; without one, its other rows are as easy.
+            *list = 0;
+            return true;
         }
-        if longer > 0 {
-            self.sort_the_longer(alone, longer, longest.min(BURST));
+        if *list as u8 == row as u8 {
+            self.longer[self.met % BURST] = List(u64::from(port) << 32 | u64::from(*list));
+            self.met += 1;
+        }
+        false
+    }
+
+    /// Forgets and sorts the lists that are not easy, when all rows were met, and says how many they are.
+    pub(super) fn sort(&mut self) -> usize {
+        let count = self.met.min(BURST);
+        let mut longest = 0;
+        for list in &self.longer[..count] {
+            self.by_port[usize::from(list.port()) % PORTS_MAX] = 0;
+            longest = longest.max(list.rows());
+        }
+        if count > 0 {
+            self.sort_by_counting(count, longest.min(BURST));
         }
         count
     }
 
-    /// By counting: behind the `alone` lists of one row come those of two, and so on.
-    fn sort_the_longer(&mut self, alone: usize, longer: usize, longest: usize) {
-        let (starts, lists) = (&mut self.starts[..=longest], &self.longer[..longer]);
+    fn sort_by_counting(&mut self, count: usize, longest: usize) {
+        let (starts, lists) = (&mut self.starts[..=longest], &self.longer[..count]);
         for list in lists {
-            starts[usize::from(list.rows)] += 1;
+            starts[list.rows()] += 1;
         }
-        let mut start = alone as u16;
-        for lists in &mut starts[2..] {
-            start += std::mem::replace(lists, start);
+        let mut start = 0;
+        for place in starts.iter_mut() {
+            (*place, start) = (start, start + *place);
         }
         for list in lists {
-            let at = &mut starts[usize::from(list.rows)];
-            self.sorted[usize::from(*at)] = *list;
-            *at += 1;
+            let place = &mut starts[list.rows()];
+            self.sorted[usize::from(*place) % BURST] = *list;
+            *place += 1;
         }
         starts.fill(0);
     }
 
-    /// The list of that number, from 0: the shorter ones first.
+    /// The list of that number, from 0, of those that are not easy: the shorter ones first.
     #[inline]
     pub(super) fn list(&self, number: usize) -> List {
         self.sorted[number]
@@ -104,8 +150,8 @@ impl Lists {
     /// Writes a list's rows out.
     #[inline]
     pub(super) fn rows_of<'a>(&self, list: &List, rows: &'a mut [u8; BURST]) -> &'a [u8] {
-        let rows = &mut rows[..list.rows.into()];
-        let mut row = list.first;
+        let rows = &mut rows[..list.rows()];
+        let mut row = list.first() as u8;
         for place in rows.iter_mut() {
             *place = row;
             row = self.next[usize::from(row)];
@@ -114,38 +160,53 @@ impl Lists {
     }
 }
 
+/// More than three rows, or two that entered by one port.
+const NOT_EASY: u32 = !0 << 18 | 1 << 8;
+
 #[cfg(test)]
 mod tests {
     use packet::{Exit, NO_TAIL, Reason};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::port::Sent;
 
     proptest! {
         #[test]
         fn each_row_is_in_its_ports_list_and_lists_grow(
-            bursts in prop::collection::vec(prop::collection::vec((0u16..40, 0..9), 0..=BURST), 1..4)
+            bursts in prop::collection::vec(prop::collection::vec((0u16..40, 0..9, 1u16..5), 0..=BURST), 1..4)
         ) {
             let (mut lists, mut rows, mut burst) = (Lists::new(), [0; BURST], Burst::new());
+            let sent = Sent::new(1);
             for ports in bursts {
                 burst.len = 0;
-                for &(port, leaves) in &ports {
-                    burst.push(0, NO_TAIL, 60, 1);
+                for &(port, leaves, from) in &ports {
+                    burst.push(0, NO_TAIL, 60, from);
                     let row = burst.len - 1;
                     burst.to[row] = port * 100;
                     burst.exit[row] = if leaves == 0 { Exit::drop(Reason::Mld) } else { Exit::NONE };
                 }
                 let mut seen = Vec::new();
-                let mut longest = 0;
-                for number in 0..lists.fill(&burst) {
+                let mut longest = 2;
+                lists.fill(&burst, &[], sent.of(0));
+                for row in burst.rows().filter(|row| burst.exit[*row].is_none()) {
+                    let rows = burst.rows().filter(|other| burst.to[*other] == burst.to[row] && burst.exit[*other].is_none());
+                    let from: Vec<u16> = rows.map(|row| burst.from[row]).collect();
+                    let is_easy = from.len() <= 3 && from.windows(2).all(|pair| pair[0] != pair[1]);
+                    prop_assert_eq!(lists.meet(row, burst.to[row]), is_easy);
+                    if is_easy {
+                        seen.push(row);
+                    }
+                }
+                for number in 0..lists.sort() {
                     let list = lists.list(number);
-                    prop_assert!(longest <= list.rows);
-                    longest = list.rows;
-                    let own = |row: &usize| ports[*row].0 * 100 == list.port && ports[*row].1 > 0;
+                    prop_assert!(longest <= list.rows());
+                    longest = list.rows();
+                    let own = |row: &usize| ports[*row].0 * 100 == list.port() && ports[*row].1 > 0;
                     let own: Vec<usize> = (0..ports.len()).filter(own).collect();
                     let listed = lists.rows_of(&list, &mut rows).iter().map(|row| usize::from(*row));
                     prop_assert_eq!(&listed.collect::<Vec<_>>(), &own);
-                    prop_assert_eq!(usize::from(list.first), own[0]);
+                    prop_assert_eq!(list.first(), own[0]);
                     seen.extend(own);
                 }
                 seen.sort_unstable();

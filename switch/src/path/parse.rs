@@ -1,17 +1,16 @@
 //! Parse: what is it?
 //!
-//! Fills the columns `transport`, `protocol` and `shape` of every IP packet and trims link-layer padding off its
-//! length. Headers are checked against the bytes that are really there; a virtio header that contradicts its frame
+//! Of the frames that a glance did not tell. Fills the columns `transport`, `protocol`, `shape` and the destination's of every
+//! IP packet and trims link-layer padding off its length. Headers are checked against the bytes that are really there; a virtio header that contradicts its frame
 //! drops the frame, so that later stages and the kernel's own receive path may rely on it.
 //!
 //! Consumed here: ARP and neighbour discovery (to the slow path; those out of a tunnel are dropped), IGMP, MLD and
 //! router solicitations (under their own reasons). Limits: IPv6 extension headers must lie in the first
 //! [`EXTENSIONS_LEN_MAX`] bytes.
 
-use packet::{
-    Burst, Exit, Gso, Mac, Offload, Punt, Reason, SMALL_LEN, START_LEN, Slots, VNET_HEADER_LEN, checksum, shape,
-};
+use packet::{Burst, Exit, Gso, Mac, Offload, Punt, Reason, SMALL_LEN, Slots, VNET_HEADER_LEN, checksum, shape};
 
+use super::leaving::{destination_v4, destination_v6};
 use crate::lane::Lane;
 use crate::world::World;
 
@@ -33,82 +32,37 @@ impl Parsed {
         burst.shape[row] = self.shape;
         burst.length[row] = self.length;
     }
+
+    /// Writes to the columns what the packet in `head` is and where it goes.
+    #[inline]
+    pub(super) fn write_with(&self, burst: &mut Burst, row: usize, head: &[u8]) {
+        self.write(burst, row);
+        match self.shape & shape::V6 {
+            0 => burst.to_v4[row] = destination_v4(head),
+            _ => burst.to_v6[row] = destination_v6(head),
+        }
+    }
 }
 
 pub(super) fn parse(burst: &mut Burst, world: &World, lane: &mut Lane) {
-    let (mut from, mut gateway, mut to_gateway) = (NO_PORT, Mac::ZERO, 0);
-    for row in burst.rows() {
-        // Frames come port by port.
-        if burst.from[row] != from {
-            from = burst.from[row];
-            gateway = world.port(from).map_or(Mac::ZERO, |port| port.gateway);
-            to_gateway = station([gateway.0, Mac::ZERO.0].as_flattened());
-        }
-        let (header, start) = lane.slots.header_and_start(burst.head[row]);
-        let length = burst.length[row];
-        let plain = if start[12..15] == PLAIN_IPV4 { plain_v4(start, length) } else { plain_v6(start, length) };
-        match plain {
-            Some(parsed) if station(start) == to_gateway && is_sound(header, &parsed) => parsed.write(burst, row),
-            _ => parse_any((burst, row), &lane.slots, gateway),
-        }
+    for &row in lane.others.rows() {
+        let row = usize::from(row);
+        let gateway = world.port(burst.from[row]).map_or(Mac::ZERO, |port| port.gateway);
+        parse_any((burst, row), &lane.slots, gateway);
     }
 }
 
 /// Says step by step of any frame what it is.
-#[inline(never)]
 fn parse_any((burst, row): (&mut Burst, usize), slots: &Slots, gateway: Mac) {
     let (header, _) = slots.header_and_start(burst.head[row]);
     let length = burst.length[row];
-    let parsed = ethernet(slots.head(burst.head[row], length), length as usize, gateway);
+    let head = slots.head(burst.head[row], length);
+    let parsed = ethernet(head, length as usize, gateway);
     match parsed.and_then(|parsed| offload(header, parsed)) {
-        Ok(parsed) => parsed.write(burst, row),
+        Ok(parsed) => parsed.write_with(burst, row, head),
         Err(exit) if burst.remote[row] != 0 && is_link_scope(exit) => burst.exit[row] = Exit::drop(Reason::Multicast),
         Err(exit) => burst.exit[row] = exit,
     }
-}
-
-/// The station a frame is for, as a number.
-#[inline(always)]
-fn station(start: &[u8]) -> u64 {
-    u64::from_le_bytes(*start.first_chunk().expect("a start is longer")) << 16
-}
-
-/// Nearly all packets: whole TCP and UDP ones without options. Of any other [`parse_any`] says what it is.
-#[inline(always)]
-fn plain_v4(start: &[u8; START_LEN], length: u32) -> Option<Parsed> {
-    let ip = start[ETHERNET_LEN..].first_chunk::<IPV4_LEN_MIN>().expect("a start is longer");
-    let length_there = ETHERNET_LEN as u32 + u32::from(u16::from_be_bytes([ip[2], ip[3]]));
-    let whole = u16::from_ne_bytes([ip[6], ip[7]]) & u16::from_ne_bytes([0x3f, 0xff]) == 0;
-    let fits = (PLAIN_V4_LEN..=length).contains(&length_there);
-    let holds = whole & fits & has_ports(ip[9]) & checksum::ipv4_header_is_right(ip);
-    let transport = (ETHERNET_LEN + IPV4_LEN_MIN) as u16;
-    holds.then_some(Parsed { transport, protocol: ip[9], shape: 0, length: length_there })
-}
-
-/// The same, without extension headers.
-#[inline(always)]
-fn plain_v6(start: &[u8; START_LEN], length: u32) -> Option<Parsed> {
-    let ip = start[ETHERNET_LEN..].first_chunk::<IPV6_LEN>().expect("a start is longer");
-    let length_there = (ETHERNET_LEN + IPV6_LEN) as u32 + u32::from(u16::from_be_bytes([ip[4], ip[5]]));
-    let v6 = (start[12..14] == ETHERTYPE_IPV6) & (ip[0] >> 4 == 6);
-    let holds = v6 & (length_there <= length) & has_ports(ip[6]);
-    let transport = (ETHERNET_LEN + IPV6_LEN) as u16;
-    holds.then_some(Parsed { transport, protocol: ip[6], shape: shape::V6, length: length_there })
-}
-
-#[inline(always)]
-fn has_ports(protocol: u8) -> bool {
-    (protocol == PROTOCOL_TCP) | (protocol == PROTOCOL_UDP)
-}
-
-/// True of what came beside most frames: no super-frame, and the place of an unfinished checksum behind the headers.
-#[inline(always)]
-fn is_sound(header: &[u8; VNET_HEADER_LEN], parsed: &Parsed) -> bool {
-    let word = |at: usize| u32::from(u16::from_le_bytes([header[at], header[at + 1]]));
-    let (start, field_end) = (word(6), word(6) + word(8) + 2);
-    let unfinished = header[0] & 1 != 0;
-    let inside = (start >= parsed.transport.into()) & (field_end <= parsed.length.min(SMALL_LEN as u32));
-    (header[1] == 0) & (!unfinished | inside)
 }
 
 #[inline]
@@ -286,26 +240,20 @@ fn offload(header: &[u8; VNET_HEADER_LEN], mut parsed: Parsed) -> Result<Parsed,
 }
 
 pub(super) const ETHERNET_LEN: usize = 14;
-const IPV4_LEN_MIN: usize = 20;
-const IPV6_LEN: usize = 40;
+pub(super) const IPV4_LEN_MIN: usize = 20;
+pub(super) const IPV6_LEN: usize = 40;
 const TCP_LEN_MIN: usize = 20;
-const UDP_LEN: usize = 8;
+pub(super) const UDP_LEN: usize = 8;
 const EXTENSIONS_LEN_MAX: usize = 1024;
-/// The shortest frame of a packet without options.
-const PLAIN_V4_LEN: u32 = (ETHERNET_LEN + IPV4_LEN_MIN) as u32;
-/// A number that no port has.
-pub(super) const NO_PORT: u16 = u16::MAX;
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-/// EtherType, version and header length of a packet without options.
-const PLAIN_IPV4: [u8; 3] = [0x08, 0x00, 0x45];
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
-const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
+pub(super) const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_IGMP: u8 = 2;
-const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_UDP: u8 = 17;
+pub(super) const PROTOCOL_TCP: u8 = 6;
+pub(super) const PROTOCOL_UDP: u8 = 17;
 const PROTOCOL_ICMPV6: u8 = 58;
 
 const HOP_BY_HOP: u8 = 0;

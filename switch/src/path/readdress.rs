@@ -25,8 +25,7 @@ pub(crate) fn readdress(burst: &mut Burst, row: usize, world: &World, slots: &mu
     if next.hop != Hop::Forward {
         return burst.exit[row] = Exit::drop(Reason::PortGone);
     }
-    head[..6].copy_from_slice(&next.destination.0);
-    head[6..12].copy_from_slice(&next.source.0);
+    head[..12].copy_from_slice(&next.stations);
     parsed.write(burst, row);
     (burst.adjacency[row], burst.to[row]) = (hop.0, next.port);
 }

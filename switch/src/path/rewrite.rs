@@ -16,36 +16,42 @@ pub(super) fn rewrite(burst: &mut Burst, world: &World, lane: &mut Lane) {
         if !burst.exit[row].is_none() {
             continue;
         }
-        let next = world.adjacency(burst.adjacency[row]);
+        let next = world.next(burst.adjacency[row]);
         let v6 = burst.shape[row] & shape::V6 != 0;
-        let mut on_wire = bytes_on_wire(burst, row, lane);
-        if on_wire > usize::from(next.mtu) && has_guessed_segments(burst, row) {
-            on_wire -= cut_shorter(burst, row, lane, on_wire - usize::from(next.mtu));
-        }
+        let fits =
+            burst.length[row] <= ETHERNET_LEN as u32 + u32::from(next.mtu) || segments_fit(burst, row, lane, next.mtu);
         let start = lane.slots.start_mut(burst.head[row]);
-        let time_to_live = ETHERNET_LEN + if v6 { 7 } else { 8 };
-        if start[time_to_live] <= 1 {
-            burst.exit[row] = Exit::punt(Punt::TtlExceeded);
-        } else if on_wire > usize::from(next.mtu) {
-            let may_fragment = !v6 && start[ETHERNET_LEN + 6] & DONT_FRAGMENT == 0;
-            burst.exit[row] = Exit::punt(if may_fragment { Punt::Fragment } else { Punt::TooBig });
-        } else {
+        let lives = start[ETHERNET_LEN + if v6 { 7 } else { 8 }] > 1;
+        if fits & lives {
             hop(start, v6);
-            start[..6].copy_from_slice(&next.destination.0);
-            start[6..12].copy_from_slice(&next.source.0);
+            start[..12].copy_from_slice(&next.stations);
+        } else {
+            burst.exit[row] = Exit::punt(match lives {
+                false => Punt::TtlExceeded,
+                true if !v6 && start[ETHERNET_LEN + 6] & DONT_FRAGMENT == 0 => Punt::Fragment,
+                true => Punt::TooBig,
+            });
         }
     }
 }
 
+/// True if the segments of a frame that is longer than `mtu` are not, or could be made so.
+#[inline(never)]
+fn segments_fit(burst: &Burst, row: usize, lane: &mut Lane, mtu: u16) -> bool {
+    let mut on_wire = bytes_on_wire(burst, row, lane);
+    if on_wire > usize::from(mtu) && has_guessed_segments(burst, row) {
+        on_wire -= cut_shorter(burst, row, lane, on_wire - usize::from(mtu));
+    }
+    on_wire <= usize::from(mtu)
+}
+
 /// Length of the longest IP packet this row stands for.
-#[inline]
 fn bytes_on_wire(burst: &Burst, row: usize, lane: &Lane) -> usize {
     let whole = burst.length[row] as usize - ETHERNET_LEN;
     if burst.shape[row] & shape::SUPER == 0 { whole } else { segment_on_wire(burst, row, lane).min(whole) }
 }
 
 /// Length of a super-frame's longest segment.
-#[inline(never)]
 fn segment_on_wire(burst: &Burst, row: usize, lane: &Lane) -> usize {
     let transport = usize::from(burst.transport[row]);
     let (header, _) = lane.slots.header_and_start(burst.head[row]);
@@ -70,7 +76,6 @@ fn has_guessed_segments(burst: &Burst, row: usize) -> bool {
 }
 
 /// Takes `bytes` from each segment, where they have more; how many were taken.
-#[cold]
 fn cut_shorter(burst: &Burst, row: usize, lane: &mut Lane, bytes: usize) -> usize {
     let header = lane.slots.before_mut(burst.head[row], VNET_HEADER_LEN);
     let offload = Offload::parse((&*header).try_into().expect("a header's length was taken"));
@@ -89,11 +94,8 @@ fn hop(start: &mut [u8; START_LEN], v6: bool) {
         start[ETHERNET_LEN + 7] -= 1;
         return;
     }
-    // Of the word that begins with the TTL only the difference counts, and sums do not care about the order of bytes.
-    let sum = u16::from_ne_bytes([start[ETHERNET_LEN + 10], start[ETHERNET_LEN + 11]]);
-    let patched = checksum::patch_u16(sum, u16::from_ne_bytes([1, 0]), 0);
-    start[ETHERNET_LEN + 8] -= 1;
-    start[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&patched.to_ne_bytes());
+    let live = start[ETHERNET_LEN + 8..].first_chunk_mut().expect("a start is longer");
+    *live = checksum::one_hop_less(*live);
 }
 
 const DONT_FRAGMENT: u8 = 0x40;

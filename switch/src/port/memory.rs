@@ -26,6 +26,7 @@ struct MemoryFrame {
 pub struct MemoryPort(Far);
 
 /// What is behind it.
+#[repr(u8)]
 enum Far {
     Wire(Arc<Queues>),
     /// There is always this frame, and whatever is written is read and forgotten.

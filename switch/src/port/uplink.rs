@@ -19,14 +19,15 @@
 
 use std::io;
 use std::ops::Range;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 
 use encap::{Inner, Tunnel, ecn};
 use host::{Datagrams, Taken, Train, TunnelSocket};
 use packet::view::{ETHERNET_LEN, Layout, ethertype};
 use packet::{Burst, FrameRef, Mac, NO_TAIL, Offload, Reason, SMALL_LEN, VNET_HEADER_LEN};
 
-use super::{Budget, Count, Express, Port};
+use super::underlay::Underlay;
+use super::{Budget, Count, Express, MemoryTrains, Port};
 use crate::bank::ROOM_FOR_ANSWERS;
 use crate::lane::Lane;
 use crate::remotes::Remote;
@@ -37,9 +38,8 @@ pub struct Uplink {
     tunnel: Tunnel,
     /// Stamped before each frame; empty where the IPv4 packet goes bare.
     header: Vec<u8>,
-    /// By queue.
-    receivers: Vec<TunnelSocket>,
-    senders: Vec<TunnelSocket>,
+    underlay: Underlay,
+    senders: usize,
     /// Longest inner IP packet that is not a super-frame.
     mtu: u16,
     /// For super-frames, where the kernel has it.
@@ -55,7 +55,17 @@ impl Uplink {
         mtu: u16,
     ) -> Self {
         assert!(!senders.is_empty() && !receivers.is_empty(), "an uplink sends and receives");
-        Uplink { tunnel, header: header.to_vec(), receivers, senders, mtu, express: None }
+        Self::over(tunnel, header, Underlay::Sockets(receivers, senders), mtu)
+    }
+
+    /// The same in memory.
+    pub fn in_memory(tunnel: Tunnel, header: &[u8], trains: MemoryTrains, mtu: u16) -> Self {
+        Self::over(tunnel, header, Underlay::Memory(trains), mtu)
+    }
+
+    fn over(tunnel: Tunnel, header: &[u8], underlay: Underlay, mtu: u16) -> Self {
+        let senders = underlay.senders();
+        Uplink { tunnel, header: header.to_vec(), underlay, senders, mtu, express: None }
     }
 
     /// What is stamped before each frame.
@@ -73,27 +83,27 @@ impl Uplink {
     /// The sender of flows of that hash.
     #[inline]
     pub fn sender_of(&self, flow_hash: u32) -> usize {
-        ((u64::from(flow_hash) * self.senders.len() as u64) >> 32) as usize
+        ((u64::from(flow_hash) * self.senders as u64) >> 32) as usize
     }
 
     /// How many datagrams may go in one train.
     #[inline]
     pub fn train_max(&self) -> usize {
-        if self.senders[0].cuts() { host::TRAIN_DATAGRAMS_MAX } else { 1 }
+        if self.underlay.cuts() { host::TRAIN_DATAGRAMS_MAX } else { 1 }
     }
 
     /// Sends datagrams, headers included, to a node.
     #[inline]
     pub fn send(&self, to: &Remote, sender: usize, datagrams: &Datagrams<'_>) -> io::Result<()> {
-        self.senders[sender].send(&to.to, datagrams)
+        self.underlay.send(sender, &to.to, datagrams)
     }
 
     pub(super) fn queues(&self) -> u16 {
-        self.receivers.len() as u16
+        self.underlay.queues()
     }
 
     pub(super) fn descriptor(&self, queue: u16) -> Option<RawFd> {
-        Some(self.receivers.get(usize::from(queue))?.as_raw_fd())
+        self.underlay.descriptor(queue)
     }
 
     /// Receives trains of one queue into rows of `burst`.
@@ -116,7 +126,7 @@ impl Uplink {
             };
             lane.spare = Some(landed);
             let landing = &mut lane.slots.landing(landed)[self.landing()..];
-            match self.receivers[usize::from(queue)].receive(landing) {
+            match self.underlay.receive(queue, landing) {
                 Ok(Some(train)) => {
                     bytes += train.length;
                     trains += 1;

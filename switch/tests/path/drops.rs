@@ -273,6 +273,6 @@ fn a_port_that_left_after_the_lookup_costs_the_frame() {
     let frame = udp(Family::V4, 1, 2, 10).frame();
     assert_eq!(reason(&mut rig, 1, &Offload::default(), &frame), Reason::PortGone);
     // Once its adjacency is gone too, there is no route.
-    rig.world.adjacencies[hop_of(2).index()] = Adjacency::of(Hop::Drop(Reason::Blackhole));
+    rig.world.set_adjacencies([(hop_of(2), Adjacency::of(Hop::Drop(Reason::Blackhole)))]);
     assert_eq!(reason(&mut rig, 1, &Offload::default(), &frame), Reason::Blackhole);
 }

@@ -152,8 +152,8 @@ impl Rig {
         let (sources_v4, sources_v6) = (Vec::new(), Vec::new());
         let (plain, _) = port(UPLINK, PLAIN);
         self.world.add(Port { gateway: own, mac: Mac::ZERO, link, abilities, sources_v4, sources_v6, ..plain });
-        let there =
-            Adjacency { hop: Hop::Forward, port: UPLINK, mtu: TUNNEL_MTU, destination: mac, source: own, remote: 1 };
+        let there = Adjacency { port: UPLINK, mtu: TUNNEL_MTU, remote: 1, ..Adjacency::of(Hop::Forward) };
+        let there = there.between(mac, own);
         self.world.set_adjacencies([(NextHop(FIRST_NEIGHBOR as u16), there)]);
         self.world.remotes = Arc::new(Remotes::new(vec![Some(Remote::new(UPLINK, remote, None))], vec![remote.port()]));
         prefixes.iter().for_each(|prefix| self.route(prefix, NextHop(FIRST_NEIGHBOR as u16)));

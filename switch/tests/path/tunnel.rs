@@ -9,7 +9,7 @@ use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use packet::view::{Family, Ipv4, Ipv6};
 use packet::{Mac, Offload, Reason, Vni};
 use podswitch::port::Count;
-use podswitch::world::hop_of;
+use podswitch::world::{Adjacency, hop_of};
 use socket2::SockRef;
 
 use crate::ends::{FAR, Kind, NEAR, address, nodes};
@@ -262,8 +262,8 @@ fn a_kernels_uncut_super_frame_is_taken_for_one() {
 fn a_kernels_uncut_super_frame_is_cut_to_what_the_next_hop_takes() {
     for family in FAMILIES {
         let (_near, mut far) = nodes(Kind::Vxlan);
-        let next = hop_of(2).index();
-        far.world.adjacencies[next].mtu = 1400;
+        let next = *far.world.adjacency(hop_of(2).0);
+        far.world.set_adjacencies([(hop_of(2), Adjacency { mtu: 1400, ..next })]);
         let sent = Packet { macs: (NEAR, FAR), ..tcp(family, 1, 2, 20_000) };
         let neighbour = PlainSocket::bind((address(1).ip(), 0)).unwrap();
         neighbour.send_to(&[&vxlan_header(Vni::FLANNEL)[..], &sent.super_frame(1360).1].concat(), address(2)).unwrap();
