@@ -10,6 +10,7 @@
 
 pub mod flow_cache;
 pub mod labels;
+pub mod read;
 pub mod rule;
 pub mod selector;
 
