@@ -107,12 +107,20 @@ fn object(document: Document) -> Result<Object, ReadError> {
     match (group, &*document.kind) {
         ("core", "Namespace") => into(document, |read: kubernetes::Namespace| Object::Namespace(read.into())),
         ("core", "Pod") => into(document, |read: kubernetes::Pod| Object::Pod(read.into())),
-        ("kubernetes", "NetworkPolicy") => into(document, |read: kubernetes::NetworkPolicy| Object::Policy(read.into())),
-        ("cluster", "ClusterNetworkPolicy") => into(document, |read: cluster::ClusterNetworkPolicy| Object::Policy(read.into())),
+        ("kubernetes", "NetworkPolicy") => {
+            into(document, |read: kubernetes::NetworkPolicy| Object::Policy(read.into()))
+        }
+        ("cluster", "ClusterNetworkPolicy") => {
+            into(document, |read: cluster::ClusterNetworkPolicy| Object::Policy(read.into()))
+        }
         ("calico", "NetworkPolicy") => into(document, |read: calico::NetworkPolicy| Object::Policy(read.into())),
-        ("calico", "GlobalNetworkPolicy") => into(document, |read: calico::GlobalNetworkPolicy| Object::Policy(read.into())),
+        ("calico", "GlobalNetworkPolicy") => {
+            into(document, |read: calico::GlobalNetworkPolicy| Object::Policy(read.into()))
+        }
         ("calico", "NetworkSet") => into(document, |read: calico::NetworkSet| Object::NetworkSet(read.into())),
-        ("calico", "GlobalNetworkSet") => into(document, |read: calico::GlobalNetworkSet| Object::NetworkSet(read.into())),
+        ("calico", "GlobalNetworkSet") => {
+            into(document, |read: calico::GlobalNetworkSet| Object::NetworkSet(read.into()))
+        }
         ("calico", "Tier") => into(document, |read: calico::Tier| Object::Tier(read.into())),
         ("calico", "Profile") => into(document, |read: calico::Profile| Object::Profile(read.into())),
         _ => Err(document.unknown()),
@@ -123,6 +131,3 @@ fn into<T: DeserializeOwned>(document: Document, made: impl FnOnce(T) -> Object)
     let (whose, value): (document::Whose, Value) = document.into_parts();
     serde_path_to_error::deserialize(value).map(made).map_err(|error| whose.refused(&error))
 }
-
-#[cfg(test)]
-mod tests;

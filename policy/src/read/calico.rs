@@ -262,11 +262,12 @@ fn rules(specs: Option<Vec<RuleSpec>>, namespace: Option<&Arc<str>>) -> Vec<Rule
 
 /// Both directions' rules, where the policy is about them.
 fn directions(types: Option<Vec<PolicyType>>, ingress: Vec<Rule>, egress: Vec<Rule>) -> [Option<Vec<Rule>>; 2] {
-    let types = types.filter(|types| !types.is_empty()).unwrap_or_else(|| match (ingress.is_empty(), egress.is_empty()) {
-        (_, true) => vec![PolicyType::Ingress],
-        (true, false) => vec![PolicyType::Egress],
-        (false, false) => vec![PolicyType::Ingress, PolicyType::Egress],
-    });
+    let types =
+        types.filter(|types| !types.is_empty()).unwrap_or_else(|| match (ingress.is_empty(), egress.is_empty()) {
+            (_, true) => vec![PolicyType::Ingress],
+            (true, false) => vec![PolicyType::Egress],
+            (false, false) => vec![PolicyType::Ingress, PolicyType::Egress],
+        });
     let about = |direction, rules| types.contains(&direction).then_some(rules);
     [about(PolicyType::Ingress, ingress), about(PolicyType::Egress, egress)]
 }

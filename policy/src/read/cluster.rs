@@ -243,7 +243,8 @@ impl From<ClusterNetworkPolicy> for Policy {
             Tier::Baseline => BASELINE_TIER.into(),
         };
         let ingress = spec.ingress.into_iter().flatten().flat_map(|rule| {
-            let sides = rule.from.0.into_iter().map(|Pods(selector)| Side { selector: Some(selector), ..Side::default() });
+            let sides =
+                rule.from.0.into_iter().map(|Pods(selector)| Side { selector: Some(selector), ..Side::default() });
             rules(rule.action, sides.collect(), rule.protocols, |peer, ports| (peer, Side { ports, ..Side::default() }))
         });
         let egress = spec.egress.into_iter().flatten().flat_map(|rule| {

@@ -8,7 +8,9 @@ use packet::Prefix;
 use serde::Deserialize;
 
 use super::DEFAULT_TIER;
-use super::values::{IntOrText, LabelSelector, Metadata, Net, Outer, PolicyType, Transport, is_in, named, pods, port, range};
+use super::values::{
+    IntOrText, LabelSelector, Metadata, Net, Outer, PolicyType, Transport, is_in, named, pods, port, range,
+};
 use crate::labels::{ACCOUNT, KUBERNETES, NAMESPACE, NAMESPACE_PREFIX, ORCHESTRATOR};
 use crate::rule::{Action, Match, Order, Policy, Ports, Rule, Side};
 use crate::selector::Selector;
@@ -118,7 +120,9 @@ impl TryFrom<RawPort> for PolicyPort {
         let ports = match (raw.port, raw.end_port) {
             (None, None) => None,
             (None, Some(_)) => return Err("endPort needs port, the first of the range".to_owned()),
-            (Some(IntOrText::Text(_)), Some(_)) => return Err("endPort needs a port that is a number, not a name".to_owned()),
+            (Some(IntOrText::Text(_)), Some(_)) => {
+                return Err("endPort needs a port that is a number, not a name".to_owned());
+            }
             (Some(IntOrText::Text(name)), None) => Some(named(&name)?),
             (Some(IntOrText::Int(first)), last) => Some(range(port(first)?, port(last.unwrap_or(first))?)?),
         };
@@ -145,11 +149,8 @@ impl From<NetworkPolicy> for Policy {
             allowed(&sides(&namespace, rule.from), &transports(rule.ports), join)
         });
         let egress = spec.egress.into_iter().flatten().flat_map(|rule| {
-            let join = |peer, (protocol, ports)| Match {
-                protocol,
-                destination: Side { ports, ..peer },
-                ..Match::default()
-            };
+            let join =
+                |peer, (protocol, ports)| Match { protocol, destination: Side { ports, ..peer }, ..Match::default() };
             allowed(&sides(&namespace, rule.to), &transports(rule.ports), join)
         });
         Self {
@@ -181,7 +182,8 @@ fn sides(namespace: &Arc<str>, peers: Option<Vec<Peer>>) -> Vec<Side> {
     let side = |peer| match peer {
         Peer::Block { cidr, except } => Side { nets: vec![cidr], not_nets: except, ..Side::default() },
         Peer::Pods { pods: of_pods, namespaces } => {
-            let of_namespaces = namespaces.map_or_else(|| is_in(namespace.clone()), |selector| selector.of_namespaces());
+            let of_namespaces =
+                namespaces.map_or_else(|| is_in(namespace.clone()), |selector| selector.of_namespaces());
             let of_pods = of_pods.map_or(Selector::All, |selector| selector.of_pods());
             Side { selector: Some(pods([of_namespaces, of_pods])), ..Side::default() }
         }
@@ -299,9 +301,8 @@ impl From<Pod> for super::Pod {
         labels.insert(ORCHESTRATOR.into(), KUBERNETES.into());
         let containers = spec.containers.into_iter().chain(spec.init_containers).flatten();
         let ports = containers.flat_map(|container| container.ports.unwrap_or_default());
-        let ports = ports.filter_map(|port| {
-            Some((port.name?, port.protocol.unwrap_or_default().into(), port.container_port.0))
-        });
+        let ports = ports
+            .filter_map(|port| Some((port.name?, port.protocol.unwrap_or_default().into(), port.container_port.0)));
         Self {
             name: format!("{namespace}/{}", metadata.name).into(),
             labels,

@@ -68,7 +68,9 @@ impl TryFrom<BTreeMap<Arc<str>, Arc<str>>> for OwnLabels {
     fn try_from(labels: BTreeMap<Arc<str>, Arc<str>>) -> Result<Self, String> {
         let reserved = ["pcns.", "pcsa.", NAMESPACE, crate::labels::ACCOUNT, ORCHESTRATOR];
         match labels.keys().find(|key| reserved.iter().any(|reserved| key.starts_with(reserved))) {
-            Some(key) => Err(format!("the label '{key}' is reserved: the switch sets it from the namespace or account")),
+            Some(key) => {
+                Err(format!("the label '{key}' is reserved: the switch sets it from the namespace or account"))
+            }
             None => Ok(Self(labels)),
         }
     }
@@ -271,8 +273,13 @@ pub(super) fn range(first: u16, last: u16) -> Result<Ports, String> {
 
 /// The name of a port, as a service or container has it.
 pub(super) fn named(name: &str) -> Result<Ports, String> {
-    let is_name = (1..=128).contains(&name.len()) && name.bytes().all(|one| one.is_ascii_alphanumeric() || b"_.-".contains(&one));
-    if is_name { Ok(Ports::Named(name.into())) } else { Err(format!("'{name}' is not a port: give a number or a name")) }
+    let is_name =
+        (1..=128).contains(&name.len()) && name.bytes().all(|one| one.is_ascii_alphanumeric() || b"_.-".contains(&one));
+    if is_name {
+        Ok(Ports::Named(name.into()))
+    } else {
+        Err(format!("'{name}' is not a port: give a number or a name"))
+    }
 }
 
 /// Protocols of Kubernetes.

@@ -79,8 +79,10 @@ impl Entity {
     pub(super) fn into_side(self, namespace: Option<&Arc<str>>) -> Side {
         let accounts = self.service_accounts.map_or(Selector::All, ServiceAccounts::into_selector);
         let own = self.selector.0;
-        let has_any =
-            own.is_some() || accounts != Selector::All || self.not_selector.0.is_some() || self.namespace_selector.0.is_some();
+        let has_any = own.is_some()
+            || accounts != Selector::All
+            || self.not_selector.0.is_some()
+            || self.namespace_selector.0.is_some();
         let place = self.namespace_selector.0.or_else(|| namespace.cloned().map(is_in));
         // A global policy that only excludes has no selector: it speaks of addresses nobody has, too.
         let has_selector = has_any && (place.is_some() || own.is_some() || accounts != Selector::All);
