@@ -19,7 +19,9 @@ use proptest::sample::{Index, select};
 
 #[test]
 fn golden_documents_become_these_rules() {
-    compare("golden", "rules", |text| read(text).map(|objects| objects.iter().map(shown).collect()).unwrap_or_else(|error| error.to_string()));
+    compare("golden", "rules", |text| {
+        read(text).map(|objects| objects.iter().map(shown).collect()).unwrap_or_else(|error| error.to_string())
+    });
 }
 
 #[test]
@@ -52,7 +54,8 @@ fn what_is_too_long_too_deep_or_grows_by_aliases_is_refused() {
 
 #[test]
 fn a_policy_of_a_mebibyte_is_read() {
-    let blocks: String = (0..30_000).map(|at| format!("    - ipBlock: {{cidr: 10.{}.{}.0/24}}\n", at / 250, at % 250)).collect();
+    let blocks: String =
+        (0..30_000).map(|at| format!("    - ipBlock: {{cidr: 10.{}.{}.0/24}}\n", at / 250, at % 250)).collect();
     let text = format!(
         "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {{name: big}}\nspec:\n  podSelector: {{}}\n  ingress:\n  - from:\n{blocks}"
     );
@@ -213,8 +216,27 @@ fn damage(text: &str, changes: &[(Index, Index, String)]) -> String {
 
 fn put() -> impl Strategy<Value = String> {
     let known = [
-        "", "0", "-1", "1e999", "null", "~", "[]", "{}", "''", "&a", "*a", "<<: ", "\n---\n", ".nan", "!!binary x", "65536", "::/0",
-        "0.0.0.0/33", "has(", "!", ": |\n",
+        "",
+        "0",
+        "-1",
+        "1e999",
+        "null",
+        "~",
+        "[]",
+        "{}",
+        "''",
+        "&a",
+        "*a",
+        "<<: ",
+        "\n---\n",
+        ".nan",
+        "!!binary x",
+        "65536",
+        "::/0",
+        "0.0.0.0/33",
+        "has(",
+        "!",
+        ": |\n",
     ];
     prop_oneof![select(known.to_vec()).prop_map(str::to_owned), ".{0,8}"]
 }

@@ -37,7 +37,7 @@ pub(super) struct GlobalNetworkSet(NetworkSet);
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct PolicySpec {
-    tier: Option<Arc<str>>,
+    tier: Option<String>,
     order: Option<f64>,
     ingress: Option<Vec<RuleSpec>>,
     egress: Option<Vec<RuleSpec>>,
@@ -53,7 +53,7 @@ pub(super) struct PolicySpec {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct GlobalSpec {
-    tier: Option<Arc<str>>,
+    tier: Option<String>,
     order: Option<f64>,
     ingress: Option<Vec<RuleSpec>>,
     egress: Option<Vec<RuleSpec>>,
@@ -280,7 +280,7 @@ impl From<NetworkPolicy> for Policy {
         let parts = [spec.selector.0, spec.service_account_selector.0].into_iter().flatten();
         Self {
             name: metadata.name("caliconetworkpolicy"),
-            tier: spec.tier.unwrap_or_else(|| DEFAULT_TIER.into()),
+            tier: spec.tier.as_deref().unwrap_or(DEFAULT_TIER).into(),
             order: Order(spec.order),
             applies_to: Selector::and([is_in(namespace)].into_iter().chain(parts)),
             ingress,
@@ -295,7 +295,7 @@ impl From<GlobalNetworkPolicy> for Policy {
         let parts = [spec.selector.0, spec.namespace_selector.0, spec.service_account_selector.0];
         Self {
             name: metadata.global_name("globalnetworkpolicy"),
-            tier: spec.tier.unwrap_or_else(|| DEFAULT_TIER.into()),
+            tier: spec.tier.as_deref().unwrap_or(DEFAULT_TIER).into(),
             order: Order(spec.order),
             applies_to: Selector::and(parts.into_iter().flatten()),
             ingress,
@@ -306,7 +306,7 @@ impl From<GlobalNetworkPolicy> for Policy {
 
 impl From<Profile> for rule::Profile {
     fn from(Outer { metadata, spec, .. }: Profile) -> Self {
-        Self { name: metadata.name, ingress: rules(spec.ingress, None), egress: rules(spec.egress, None) }
+        Self { name: metadata.bare_name(), ingress: rules(spec.ingress, None), egress: rules(spec.egress, None) }
     }
 }
 
@@ -332,6 +332,6 @@ impl From<Tier> for rule::Tier {
             Some(DefaultAction::Pass) => rule::Action::Pass,
             Some(DefaultAction::Deny) | None => rule::Action::Deny,
         };
-        Self { name: metadata.name, order: Order(spec.order), otherwise }
+        Self { name: metadata.bare_name(), order: Order(spec.order), otherwise }
     }
 }

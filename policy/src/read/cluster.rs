@@ -184,7 +184,7 @@ struct RawTransport {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Destination {
-    destination_port: Option<Port>,
+    destination_port: Port,
 }
 
 #[derive(Deserialize)]
@@ -224,9 +224,7 @@ impl TryFrom<RawTransport> for Transport {
         let numbered = [(6, raw.tcp), (17, raw.udp), (132, raw.sctp)];
         let mut given = numbered.into_iter().filter_map(|(number, to)| to.map(|to| (Protocol(number), to)));
         match (given.next(), given.next(), raw.destination_named_port) {
-            (Some((protocol, to)), None, None) => {
-                Ok(Self(vec![(protocol, to.destination_port.map_or(Ports::Range(0, u16::MAX), |port| port.0))]))
-            }
+            (Some((protocol, to)), None, None) => Ok(Self(vec![(protocol, to.destination_port.0)])),
             (None, None, Some(name)) => {
                 let name = named(&name)?;
                 Ok(Self([6, 17, 132].map(|number| (Protocol(number), name.clone())).to_vec()))

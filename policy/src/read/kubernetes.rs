@@ -223,9 +223,9 @@ impl From<Namespace> for super::Namespace {
             own.into_iter().map(|(key, value)| (format!("{NAMESPACE_PREFIX}{key}").into(), value)).collect();
         // Kubernetes' and Calico's own labels of every namespace; whoever writes a file need not.
         for key in ["kubernetes.io/metadata.name", "projectcalico.org/name"] {
-            inherited.insert(format!("{NAMESPACE_PREFIX}{key}").into(), metadata.name.clone());
+            inherited.insert(format!("{NAMESPACE_PREFIX}{key}").into(), metadata.bare_name());
         }
-        Self { name: metadata.name, inherited }
+        Self { name: metadata.bare_name(), inherited }
     }
 }
 
@@ -240,7 +240,7 @@ pub(super) struct Pod {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase")]
 struct PodSpec {
-    service_account_name: Option<Arc<str>>,
+    service_account_name: Option<String>,
     host_network: Option<bool>,
     containers: Option<Vec<Container>>,
     init_containers: Option<Vec<Container>>,
@@ -255,7 +255,7 @@ struct Container {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ContainerPort {
-    name: Option<Arc<str>>,
+    name: Option<String>,
     container_port: PortNumber,
     protocol: Option<Transport>,
 }
@@ -296,15 +296,16 @@ impl From<Pod> for super::Pod {
             status.pod_ip.into_iter().chain(status.pod_ips.into_iter().flatten().map(|address| address.ip)).collect();
         let is_of_node = spec.host_network == Some(true);
         let mut labels = metadata.labels();
-        let account = spec.service_account_name.unwrap_or_else(|| "default".into());
+        let account = spec.service_account_name.as_deref().unwrap_or("default").into();
         labels.extend([(NAMESPACE, namespace.clone()), (ACCOUNT, account)].map(|(key, value)| (key.into(), value)));
         labels.insert(ORCHESTRATOR.into(), KUBERNETES.into());
         let containers = spec.containers.into_iter().chain(spec.init_containers).flatten();
         let ports = containers.flat_map(|container| container.ports.unwrap_or_default());
-        let ports = ports
-            .filter_map(|port| Some((port.name?, port.protocol.unwrap_or_default().into(), port.container_port.0)));
+        let ports = ports.filter_map(|port| {
+            Some((port.name?.into(), port.protocol.unwrap_or_default().into(), port.container_port.0))
+        });
         Self {
-            name: format!("{namespace}/{}", metadata.name).into(),
+            name: format!("{namespace}/{}", metadata.bare_name()).into(),
             labels,
             addresses: if is_of_node || has_ended { Vec::new() } else { addresses.into_iter().collect() },
             ports: ports.collect(),

@@ -31,15 +31,20 @@ pub(super) struct Outer<S> {
 /// What is used of `metadata`; all else in it is the server's.
 #[derive(Deserialize)]
 pub(super) struct Metadata {
-    pub(super) name: Arc<str>,
-    namespace: Option<Arc<str>>,
+    name: String,
+    namespace: Option<String>,
     labels: Option<OwnLabels>,
 }
 
 impl Metadata {
     /// The namespace; kubectl takes this one where none is written.
     pub(super) fn namespace(&self) -> Arc<str> {
-        self.namespace.clone().unwrap_or_else(|| "default".into())
+        self.namespace.as_deref().unwrap_or("default").into()
+    }
+
+    /// The name alone.
+    pub(super) fn bare_name(&self) -> Arc<str> {
+        self.name.as_str().into()
     }
 
     pub(super) fn labels(&self) -> Labels {
@@ -59,19 +64,19 @@ impl Metadata {
 
 /// Labels that users wrote. They cannot pass for those of a namespace or an account.
 #[derive(Deserialize)]
-#[serde(try_from = "BTreeMap<Arc<str>, Arc<str>>")]
+#[serde(try_from = "BTreeMap<String, String>")]
 struct OwnLabels(Labels);
 
-impl TryFrom<BTreeMap<Arc<str>, Arc<str>>> for OwnLabels {
+impl TryFrom<BTreeMap<String, String>> for OwnLabels {
     type Error = String;
 
-    fn try_from(labels: BTreeMap<Arc<str>, Arc<str>>) -> Result<Self, String> {
+    fn try_from(labels: BTreeMap<String, String>) -> Result<Self, String> {
         let reserved = ["pcns.", "pcsa.", NAMESPACE, crate::labels::ACCOUNT, ORCHESTRATOR];
         match labels.keys().find(|key| reserved.iter().any(|reserved| key.starts_with(reserved))) {
             Some(key) => {
                 Err(format!("the label '{key}' is reserved: the switch sets it from the namespace or account"))
             }
-            None => Ok(Self(labels)),
+            None => Ok(Self(labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect())),
         }
     }
 }
@@ -127,7 +132,7 @@ impl TryFrom<String> for OfAccount {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct LabelSelector {
-    match_labels: Option<BTreeMap<Key, Arc<str>>>,
+    match_labels: Option<BTreeMap<Key, String>>,
     match_expressions: Option<Vec<Requirement>>,
 }
 
@@ -136,7 +141,7 @@ pub(super) struct LabelSelector {
 struct Requirement {
     key: Key,
     operator: Operator,
-    values: Vec<Arc<str>>,
+    values: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -144,7 +149,7 @@ struct Requirement {
 struct RawRequirement {
     key: Key,
     operator: Operator,
-    values: Option<Vec<Arc<str>>>,
+    values: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -194,9 +199,10 @@ impl LabelSelector {
 
     fn selector(&self, prefix: &str) -> Selector {
         let key = |key: &Key| format!("{prefix}{}", key.0);
-        let labels = self.match_labels.iter().flatten().map(|(name, value)| Selector::equals(key(name), value.clone()));
+        let labels =
+            self.match_labels.iter().flatten().map(|(name, value)| Selector::equals(key(name), value.as_str()));
         let expressions = self.match_expressions.iter().flatten().map(|requirement| {
-            let (key, values) = (key(&requirement.key), requirement.values.iter().cloned());
+            let (key, values) = (key(&requirement.key), requirement.values.iter().map(|value| value.as_str().into()));
             match requirement.operator {
                 Operator::In => Selector::any_of(key, values),
                 Operator::NotIn => Selector::negation(Selector::any_of(key, values)),

@@ -43,7 +43,7 @@ impl TryFrom<IgnoredAny> for NoServices {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServiceAccounts {
-    names: Option<Vec<Arc<str>>>,
+    names: Option<Vec<String>>,
     #[serde(default)]
     selector: OfAccount,
 }
@@ -101,7 +101,10 @@ impl Entity {
 
 impl ServiceAccounts {
     fn into_selector(self) -> Selector {
-        let names = self.names.filter(|names| !names.is_empty()).map(|names| Selector::any_of(ACCOUNT, names));
+        let names = self
+            .names
+            .filter(|names| !names.is_empty())
+            .map(|names| Selector::any_of(ACCOUNT, names.into_iter().map(Arc::from)));
         Selector::and(names.into_iter().chain(self.selector.0))
     }
 }
