@@ -228,7 +228,7 @@ impl Tunnels {
     #[inline(always)]
     fn may_have(&self, port: u16) -> bool {
         // Which 16 bits are zero (Anderson, Bit Twiddling Hacks).
-        let differences = self.ports ^ u64::from(port) * LOWEST;
+        let differences = self.ports ^ (u64::from(port) * LOWEST);
         self.are_any() & (self.more | (differences.wrapping_sub(LOWEST) & !differences & LOWEST << 15 != 0))
     }
 }

@@ -12,7 +12,7 @@ use socket2::SockAddr;
 pub(super) enum Underlay {
     /// The receiving sockets, one for each queue, and the sending ones.
     Sockets(Vec<TunnelSocket>, Vec<TunnelSocket>),
-    Memory(MemoryTrains),
+    Memory(Box<MemoryTrains>),
 }
 
 /// An underlay in memory: it gives the same trains again and again, one each time it is asked, and takes everything unread.
