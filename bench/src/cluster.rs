@@ -104,7 +104,7 @@ fn one_by_one(plan: &Plan, (member, writer): (&Member, &mut Writer), nodes: u16)
     Ok(took)
 }
 
-/// A node in a thousand comes or goes each millisecond; how long after the last the switch has them all.
+/// A thousand nodes a second come or go, some at a time; how long after the last of them the switch has it all.
 fn stream(plan: &Plan, (member, writer): (&Member, &mut Writer), nodes: u16) -> Result<Duration> {
     let first = Instant::now();
     let batches = (plan.stream.as_secs_f64() * 1000.0 / f64::from(BATCH)) as u32;

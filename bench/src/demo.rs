@@ -181,7 +181,7 @@ impl Traffic {
 }
 
 /// What did not arrive is a finding of the demo, not an error of it.
-fn arrived(result: Result<bool>) -> Result<bool> {
+pub(crate) fn arrived(result: Result<bool>) -> Result<bool> {
     match result {
         Err(Error::NothingArrived { .. }) => Ok(false),
         result => result,

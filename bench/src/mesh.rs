@@ -12,7 +12,8 @@ use std::time::Duration;
 use comfy_table::{ContentArrangement, Table};
 use serde::Serialize;
 
-use crate::error::{Error, Result};
+use crate::demo::arrived;
+use crate::error::Result;
 use crate::load::{Family, Pair, echo, transfer};
 use crate::report::STYLE;
 use crate::topology::Pod;
@@ -116,14 +117,6 @@ impl Seen {
 
     fn all(&self) -> bool {
         self.pinged == self.pairs && self.intact == self.pairs
-    }
-}
-
-/// What did not arrive is a finding of the demo, not an error of it.
-fn arrived(result: Result<bool>) -> Result<bool> {
-    match result {
-        Err(Error::NothingArrived { .. }) => Ok(false),
-        result => result,
     }
 }
 

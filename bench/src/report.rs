@@ -120,7 +120,11 @@ impl Report {
         table.set_header(["metric", "case", "switch", "median", "quartiles", ratio.as_str(), ""]);
         table.add_rows(self.results.iter().flat_map(|result| result.rows(self.subject)));
         let rounds = self.rounds;
-        let _ = write!(text, "{table}\ncase: CPU of the sender|CPU of the receiver; {rounds} interleaved rounds; ");
+        let _ = writeln!(text, "{table}");
+        if self.results.iter().any(|result| result.case.contains('|')) {
+            text += "case: CPU of the sender|CPU of the receiver; ";
+        }
+        let _ = write!(text, "{rounds} interleaved rounds; ");
         text + "ratios are formed round by round; tie: the quartiles of the ratio straddle 1"
     }
 }

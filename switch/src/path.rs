@@ -17,7 +17,7 @@
 //! Nothing here allocates, logs, locks, makes a string or, but for a trace or a limited pod, reads a clock.
 
 mod depart;
-mod gate;
+mod glance;
 mod leaving;
 mod lists;
 mod parse;
@@ -31,7 +31,7 @@ use control::Stage;
 use packet::Burst;
 
 pub use depart::Departures;
-pub use gate::{Doors, Others};
+pub use glance::{Doors, Others};
 pub(crate) use readdress::readdress;
 pub use route::Lookups;
 
@@ -48,7 +48,7 @@ pub fn carry(burst: &mut Burst, world: &World, lane: &mut Lane) {
 #[inline]
 pub fn decide(burst: &mut Burst, world: &World, lane: &mut Lane) {
     lane.tracer.begin(burst, world, &lane.slots);
-    gate::gate(burst, world, lane);
+    glance::glance(burst, world, lane);
     parse::parse(burst, world, lane);
     lane.tracer.saw(Stage::Parse, burst, world);
     leaving::leaving(burst, world, lane);

@@ -18,16 +18,18 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use control::{Attach, Client, DropsView, InterfaceName, Name, NetnsPath, Origin, PodAddress};
+use control::{Client, DropsView};
 use host::{LinkChange, Netlink, Sysctl, TemporaryNamespace, VethPair};
 use ipnet::IpNet;
 use tempfile::TempDir;
 
 use super::kernel::{ETH0, UP, address_of};
 use super::nodes::Backend;
+use super::switch::attach;
 use super::{Pod, program};
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::load::Family;
 
 /// What nodes share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -91,7 +93,7 @@ impl Cluster {
         &self.hub
     }
 
-    /// Ready before the first call succeeds: its clients try again.
+    /// Not waited for: those who call it try again.
     fn start_etcd(&self) -> Result<Running> {
         let (client, peer) = (Self::url(), format!("http://{HUB}:2380"));
         let mut command = Command::new("etcd");
@@ -205,19 +207,7 @@ impl Member {
             unreachable!("the agent's switch has a subnet of IPv4");
         };
         let pod = Pod { namespace: TemporaryNamespace::new("bench-pod")?, v4, v6: Ipv6Addr::UNSPECIFIED };
-        let name = pod.namespace.name();
-        self.client.attach(Attach {
-            name: name.parse::<Name>().expect("its namespace's name is a legal name"),
-            netns: name.parse::<NetnsPath>().expect("a name of ip-netns"),
-            interface: InterfaceName::default(),
-            addresses: vec![PodAddress::try_from(IpAddr::V4(v4)).expect("a pod's address is routable")],
-            assign: None,
-            mtu: None,
-            mac: None,
-            bandwidth: Default::default(),
-            network: None,
-            origin: Origin::Cli,
-        })?;
+        attach(&self.client, &pod, &[Family::V4])?;
         Ok(pod)
     }
 }

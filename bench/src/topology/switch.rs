@@ -99,20 +99,7 @@ impl Switch {
 
     /// Joins a pod.
     pub fn attach(&self, pod: &Pod) -> Result<()> {
-        let address = |family| PodAddress::try_from(pod.address(family)).expect("a pod's address is routable");
-        self.client.attach(Attach {
-            bandwidth: Bandwidth::default(),
-            name: pod.namespace.name().parse::<Name>().expect("its namespace's name is a legal name"),
-            netns: pod.namespace.name().parse::<NetnsPath>().expect("a name of ip-netns"),
-            interface: InterfaceName::default(),
-            addresses: vec![address(Family::V4), address(Family::V6)],
-            assign: None,
-            mtu: None,
-            mac: None,
-            network: None,
-            origin: Origin::Cli,
-        })?;
-        Ok(())
+        attach(&self.client, pod, &[Family::V4, Family::V6])
     }
 
     /// Tells of other nodes.
@@ -161,6 +148,25 @@ impl Drop for Switch {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Has the switch that `client` speaks to join a pod with its addresses of these families.
+pub(super) fn attach(client: &Client, pod: &Pod, families: &[Family]) -> Result<()> {
+    let name = pod.namespace.name();
+    let address = |&family| PodAddress::try_from(pod.address(family)).expect("a pod's address is routable");
+    client.attach(Attach {
+        name: name.parse::<Name>().expect("its namespace's name is a legal name"),
+        netns: name.parse::<NetnsPath>().expect("a name of ip-netns"),
+        interface: InterfaceName::default(),
+        addresses: families.iter().map(address).collect(),
+        assign: None,
+        mtu: None,
+        mac: None,
+        network: None,
+        bandwidth: Bandwidth::default(),
+        origin: Origin::Cli,
+    })?;
+    Ok(())
 }
 
 /// The thread ends with this call; the child keeps its namespace and its CPUs.

@@ -16,8 +16,6 @@ use host::{Namespace, Netlink, Steering, Tap};
 use packet::{Mac, Prefix};
 use route_table::NextHop;
 
-use crate::config::Config;
-use crate::crew::Crew;
 use crate::ipam;
 use crate::limits::Limits;
 use crate::masquerade;
@@ -192,10 +190,30 @@ impl Engine {
         tap.set_persistent(on).map_err(|error| from_host(Code::Internal, &error))
     }
 
-    /// The port of an endpoint's TAP, with its limits.
+    /// The port of an endpoint's TAP, with its limits and, if it was made before, its steering.
     pub(super) fn pod_port(&self, endpoint: &Endpoint, tap: Tap, spare: Option<Steering>) -> Result<Port, host::Error> {
-        let limits = Limits::new(endpoint.bandwidth, endpoint.port, &self.tables.keeper(endpoint.port));
-        pod_port(endpoint, tap, (&self.config, &self.crew, limits, spare))
+        let keeper = self.tables.keeper(endpoint.port, self.crew.pipeline);
+        let addresses = || endpoint.addresses.iter().map(|address| address.get());
+        Ok(Port {
+            number: endpoint.port,
+            name: endpoint.name.to_string(),
+            host: false,
+            mac: tap.mac()?,
+            gateway: Mac::GATEWAY,
+            mtu: endpoint.mtu.get(),
+            sources_v4: addresses()
+                .filter_map(|address| if let std::net::IpAddr::V4(v4) = address { Some(v4.into()) } else { None })
+                .collect(),
+            sources_v6: addresses()
+                .filter_map(|address| if let std::net::IpAddr::V6(v6) = address { Some(v6.into()) } else { None })
+                .collect(),
+            strict_mac: self.config.strict_mac,
+            abilities: tap.abilities(),
+            steering: self.crew.steer(&tap, spare),
+            limits: Limits::new(endpoint.bandwidth, endpoint.port, &keeper),
+            link: Link::Tap(tap),
+            counters: PortCounters::new(self.crew.writers()),
+        })
     }
 
     pub(super) fn next_hop(&self, route: &Route) -> NextHop {
@@ -208,35 +226,6 @@ impl Engine {
             }
         }
     }
-}
-
-/// The port of an endpoint's TAP.
-fn pod_port(
-    endpoint: &Endpoint,
-    tap: Tap,
-    (config, crew, limits, spare): (&Config, &Crew, Limits, Option<Steering>),
-) -> Result<Port, host::Error> {
-    let addresses = || endpoint.addresses.iter().map(|address| address.get());
-    Ok(Port {
-        number: endpoint.port,
-        name: endpoint.name.to_string(),
-        host: false,
-        mac: tap.mac()?,
-        gateway: Mac::GATEWAY,
-        mtu: endpoint.mtu.get(),
-        sources_v4: addresses()
-            .filter_map(|address| if let std::net::IpAddr::V4(v4) = address { Some(v4.into()) } else { None })
-            .collect(),
-        sources_v6: addresses()
-            .filter_map(|address| if let std::net::IpAddr::V6(v6) = address { Some(v6.into()) } else { None })
-            .collect(),
-        strict_mac: config.strict_mac,
-        abilities: tap.abilities(),
-        steering: crew.steer(&tap, spare),
-        limits,
-        link: Link::Tap(tap),
-        counters: PortCounters::new(crew.writers()),
-    })
 }
 
 /// A namespace as the state knows it.

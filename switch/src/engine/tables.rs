@@ -49,7 +49,6 @@ pub(super) struct Tables {
     crowding: Crowding,
     threads: Vec<WorkerThread>,
     ending: Arc<AtomicBool>,
-    is_pipeline: bool,
 }
 
 impl Tables {
@@ -71,18 +70,7 @@ impl Tables {
         // Stages have CPUs to themselves.
         let crowding = Crowding::new(if crew.pipeline { &[] } else { &crew.cpus });
         let (neighbors, threads) = (Neighbors::default(), Vec::new());
-        let mut tables = Tables {
-            routes,
-            fixed,
-            worlds,
-            workers,
-            returns,
-            neighbors,
-            crowding,
-            threads,
-            ending,
-            is_pipeline: crew.pipeline,
-        };
+        let mut tables = Tables { routes, fixed, worlds, workers, returns, neighbors, crowding, threads, ending };
         for (life, &cpu) in lives.into_iter().zip(&crew.cpus) {
             let name = tables.workers[tables.threads.len()].thread.clone();
             tables.threads.push(spawn(life, name, cpu)?);
@@ -220,9 +208,9 @@ impl Tables {
     }
 
     /// The worker that keeps the gate of a port, if it needs one: in a pipeline the stage that writes.
-    pub(super) fn keeper(&self, port: u16) -> Keeper {
+    pub(super) fn keeper(&self, port: u16, is_pipeline: bool) -> Keeper {
         let last = self.workers.len() - 1;
-        let keeper = if self.is_pipeline { last } else { usize::from(port) % (last + 1) };
+        let keeper = if is_pipeline { last } else { usize::from(port) % (last + 1) };
         let WorkerEnds { slow, wake, .. } = &self.workers[keeper];
         Keeper::new(&slow.calls, wake)
     }

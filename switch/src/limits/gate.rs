@@ -11,7 +11,8 @@
 //! ```
 //!
 //! What waits has left the turn and counts as sent, as what waits in the kernel's queues does. Buffers are made with the gate: nothing
-//! is allocated later, and nobody waits for anybody.
+//! is allocated later. Nothing is locked; but who puts into a queue or takes out of it while another does may spin until that one, were its
+//! CPU taken away, has it back (crossbeam's `ArrayQueue`). Only workers that carry limited pods' frames can meet that.
 //!
 //! `called` says that the keeper knows of the gate. Whoever leaves a frame raises it *after* that, and the keeper lowers it *before*
 //! it looks for the last time; both by an exchange, of which one comes first. Comes the frame's first, the last look finds the

@@ -56,15 +56,18 @@ pub(super) fn depart(burst: &mut Burst, world: &World, lane: &mut Lane) {
     lane.departures.lists.fill(burst, &world.ports, sent);
     for row in burst.rows() {
         let to = burst.to[row];
-        if !burst.exit[row].is_none() || !lane.departures.lists.meet(row, to) {
+        if !burst.exit[row].is_none() {
             continue;
         }
+        let Some(list) = lane.departures.lists.meet(row, to) else { continue };
         match world.port(to) {
             Some(port) if port.abilities.are_all() => {
                 let written = write_whole((burst, &lane.slots), (port, lane.number), row);
                 settle(burst, (world, sent, lane.number), row, written);
             }
-            _ => depart_list(burst, world, lane, List::alone(to, row)),
+            _ if list.rows() > 0 => depart_list(burst, world, lane, list),
+            // It went with the first of its list.
+            _ => {}
         }
     }
     for number in 0..lane.departures.lists.sort().min(BURST) {

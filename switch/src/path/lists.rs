@@ -10,7 +10,8 @@
 //!
 //! Nothing is compared or moved, and a row costs the same whether its port has a list or not. Most lists are *easy*: up to three
 //! rows that entered by as many ports, so that there is nothing to join. Their rows depart first, in the order they came, and
-//! need not be looked at as lists. The others are met where their first row is, and sorted when these have gone.
+//! need not be looked at as lists where the port takes them as they are. The others are met where their first row is, and sorted
+//! when these have gone.
 
 use std::sync::Arc;
 
@@ -42,11 +43,6 @@ pub(super) struct Lists {
 pub(super) struct List(u64);
 
 impl List {
-    /// That of one row.
-    pub(super) fn alone(port: u16, row: usize) -> List {
-        List(u64::from(port) << 32 | 1 << 16 | row as u64)
-    }
-
     #[inline]
     pub(super) fn port(self) -> u16 {
         (self.0 >> 32) as u16
@@ -94,20 +90,19 @@ impl Lists {
         }
     }
 
-    /// True if a row of this port, which has not left, is of an easy list. To be asked of each, in order, once.
+    /// The easy list that a row of this port, which has not left, is the first of; for its other rows one without rows. None if
+    /// the list is not easy. To be asked of each row, in order, once.
     #[inline(always)]
-    pub(super) fn meet(&mut self, row: usize, port: u16) -> bool {
+    pub(super) fn meet(&mut self, row: usize, port: u16) -> Option<List> {
         let list = &mut self.by_port[usize::from(port) % PORTS_MAX];
         if *list & NOT_EASY == 0 {
-            // Nobody needs the list any more; without one, its other rows are as easy.
-            *list = 0;
-            return true;
+            return Some(List(u64::from(port) << 32 | u64::from(std::mem::take(list))));
         }
         if *list as u8 == row as u8 {
             self.longer[self.met % BURST] = List(u64::from(port) << 32 | u64::from(*list));
             self.met += 1;
         }
-        false
+        None
     }
 
     /// Forgets and sorts the lists that are not easy, when all rows were met, and says how many they are.
@@ -193,7 +188,11 @@ mod tests {
                     let rows = burst.rows().filter(|other| burst.to[*other] == burst.to[row] && burst.exit[*other].is_none());
                     let from: Vec<u16> = rows.map(|row| burst.from[row]).collect();
                     let is_easy = from.len() <= 3 && from.windows(2).all(|pair| pair[0] != pair[1]);
-                    prop_assert_eq!(lists.meet(row, burst.to[row]), is_easy);
+                    let easy = lists.meet(row, burst.to[row]);
+                    prop_assert_eq!(easy.is_some(), is_easy);
+                    let is_first = (0..row).all(|before| burst.to[before] != burst.to[row] || !burst.exit[before].is_none());
+                    let rows = easy.map_or(0, |list| list.rows());
+                    prop_assert_eq!(rows, if is_easy && is_first { from.len() } else { 0 });
                     if is_easy {
                         seen.push(row);
                     }

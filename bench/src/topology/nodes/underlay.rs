@@ -65,36 +65,15 @@ impl Offloads {
     }
 
     /// What ethtool(8) has to set.
-    fn settings(self) -> &'static [&'static str] {
-        const CARD: [&str; 10] = [
-            "tso",
-            "off",
-            "tx-udp-segmentation",
-            "off",
-            "tx-udp_tnl-segmentation",
-            "off",
-            "tx-udp_tnl-csum-segmentation",
-            "off",
-            "gro",
-            "on",
-        ];
-        const NONE: [&str; 10] = [
-            "tso",
-            "off",
-            "tx-udp-segmentation",
-            "off",
-            "tx-udp_tnl-segmentation",
-            "off",
-            "tx-udp_tnl-csum-segmentation",
-            "off",
-            "tx",
-            "off",
-        ];
+    fn settings(self) -> Vec<&'static str> {
+        const CUT: [&str; 4] =
+            ["tso", "tx-udp-segmentation", "tx-udp_tnl-segmentation", "tx-udp_tnl-csum-segmentation"];
+        let cut = CUT.into_iter().flat_map(|feature| [feature, "off"]);
         match self {
-            Self::On => &[],
-            Self::NoSegmentation => &CARD[..8],
-            Self::Card => &CARD,
-            Self::None => &NONE,
+            Self::On => Vec::new(),
+            Self::NoSegmentation => cut.collect(),
+            Self::Card => cut.chain(["gro", "on"]).collect(),
+            Self::None => cut.chain(["tx", "off"]).collect(),
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Gate: is it one of the many?
+//! Glance: is it one of the many?
 //!
 //! Nearly all packets are whole TCP and UDP ones without options that a pod sends from its own address, or that the host sends, to
-//! the gateway. The gate knows these, fills their columns as `parse` would, and leaves them nothing to answer for in `leaving`.
-//! Everything else it leaves to these stages, untouched: the rows of [`Others`]. So the gate refuses nothing, and what it lets
+//! the gateway. The glance knows these, fills their columns as `parse` would, and leaves them nothing to answer for in `leaving`.
+//! Everything else it leaves to these stages, untouched: the rows of [`Others`]. So the glance refuses nothing, and what it lets
 //! pass both stages would let pass with the same columns.
 //!
 //! | held against | |
@@ -24,7 +24,7 @@ use crate::world::World;
 #[allow(unsafe_code, reason = "loads of vectors")]
 mod wide;
 
-/// The rows that the gate did not know, for the stages that ask step by step; the memory is used again every turn.
+/// The rows that the glance did not know, for the stages that ask step by step; the memory is used again every turn.
 pub struct Others {
     rows: [u8; BURST],
     count: usize,
@@ -49,7 +49,7 @@ impl Others {
     }
 }
 
-pub(super) fn gate(burst: &mut Burst, world: &World, lane: &mut Lane) {
+pub(super) fn glance(burst: &mut Burst, world: &World, lane: &mut Lane) {
     lane.others.count = 0;
     let tunnels = Tunnels::of(world.remotes.ports());
     #[cfg(target_arch = "x86_64")]

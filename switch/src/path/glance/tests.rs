@@ -1,4 +1,4 @@
-//! What the gate lets pass, the stages that ask step by step would let pass with the same columns.
+//! What the glance lets pass, the stages that ask step by step would let pass with the same columns.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ fn world() -> World {
     world
 }
 
-/// A frame that the gate knows, of either family.
+/// A frame that the glance knows, of either family.
 fn plain(v6: bool, tcp: bool, payload: usize) -> Vec<u8> {
     let builder = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], packet::Mac::GATEWAY.0);
     let builder = if v6 { builder.ipv6(OWN_V6, [0xfd; 16], 64) } else { builder.ipv4(OWN_V4, [10, 0, 1, 1], 64) };
@@ -37,8 +37,8 @@ fn plain(v6: bool, tcp: bool, payload: usize) -> Vec<u8> {
     frame
 }
 
-/// Columns of a burst of these frames after parse and leaving, and how many rows the gate knew.
-fn columns(world: &World, frames: &[(u16, Offload, Vec<u8>)], gated: bool) -> (Vec<String>, usize) {
+/// Columns of a burst of these frames after parse and leaving, and how many rows the glance knew.
+fn columns(world: &World, frames: &[(u16, Offload, Vec<u8>)], at_a_glance: bool) -> (Vec<String>, usize) {
     let (mut lane, _ends) = Lane::new(0, Arc::new(Returns::new(64)));
     let mut burst = Burst::new();
     let landing = lane.slots.take_big().unwrap();
@@ -47,8 +47,8 @@ fn columns(world: &World, frames: &[(u16, Offload, Vec<u8>)], gated: bool) -> (V
         lane.slots.fill(head, landing, offload, frame);
         burst.push(head, NO_TAIL, frame.len() as u32, *from);
     }
-    if gated {
-        gate(&mut burst, world, &mut lane);
+    if at_a_glance {
+        glance(&mut burst, world, &mut lane);
     } else {
         lane.others.count = 0;
         (0..frames.len()).for_each(|row| lane.others.add(row, true));
@@ -104,7 +104,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn the_gate_and_the_stages_agree(frames in prop::collection::vec(any_frame(), 1..40)) {
+    fn the_glance_and_the_stages_agree(frames in prop::collection::vec(any_frame(), 1..40)) {
         let world = world();
         prop_assert_eq!(columns(&world, &frames, true).0, columns(&world, &frames, false).0);
     }
