@@ -15,6 +15,7 @@
 //! | 8 | the network namespace is missing, is none, or is the node's own |
 //! | 11 | not now: the switch is away, busy or hung, or has no address left; the same call may succeed later |
 //! | 50 | STATUS: no ADD can be served |
+//! | 51 | STATUS: the same, and pods that there are may not reach all others: the switch attaches none for now |
 //! | 100 | another has what is asked for: the interface, the name, the address |
 //! | 101 | CHECK: something is not as it was made |
 //! | 102 | the IPAM plugin is missing or broke off |
@@ -25,7 +26,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use control::Code;
+use control::{Code, Pause};
 use serde::{Deserialize, Serialize};
 
 use crate::version::Version;
@@ -54,6 +55,8 @@ pub enum Error {
     Netns { path: PathBuf, fault: String },
     #[error("no pod can be attached now: {source}")]
     NotReady { source: control::Error },
+    #[error("no pod is attached at present: {}", .0.why)]
+    Paused(Pause),
     #[error("{0}")]
     Switch(#[from] control::Error),
     #[error("{subject} is not as it was made: {found}")]
@@ -104,6 +107,7 @@ impl Error {
             Error::Netns { .. } => 8,
             Error::Held(_) => TRY_AGAIN,
             Error::NotReady { .. } => 50,
+            Error::Paused(_) => 51,
             Error::Switch(error) => code_of(error),
             Error::Differs { .. } => 101,
             Error::DelegateMissing { .. } | Error::Delegate { .. } => 102,
@@ -120,6 +124,7 @@ impl Error {
         match self {
             Error::Unsupported { cure, .. } => parts.push((*cure).to_owned()),
             Error::NotReady { source } | Error::Switch(source) => parts.extend(source.hint().map(str::to_owned)),
+            Error::Paused(pause) => parts.push(format!("{} asked for it and says when it is over", pause.origin)),
             Error::DelegateRefused { refusal, .. } => parts.push(refusal.details.clone()),
             _ => {}
         }

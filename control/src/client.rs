@@ -21,8 +21,8 @@ use tokio::time::timeout;
 use crate::handover::Handover;
 use crate::{
     AdjacencyView, Attach, Attached, ChangeNeighbors, ConfigView, DeleteRoute, Detach, Detached, Done, DropsView,
-    EndpointView, Error, NeighborView, PortView, Purged, Request, ReturnsView, Route, RouteView, StartTrace,
-    StationView, Status, TraceStarted, TraceView, WorkerView, WorldsView, wire,
+    EndpointView, Error, NeighborView, Pause, PortView, Purged, Request, Resume, ReturnsView, Route, RouteView,
+    StartTrace, StationView, Status, TraceStarted, TraceView, WorkerView, WorldsView, wire,
 };
 
 /// Speaks to the switch behind one socket.
@@ -77,6 +77,16 @@ impl Client {
     /// Adds neighbours and deletes others, all or none.
     pub fn change_neighbors(&self, change: ChangeNeighbors) -> Result<Done, Error> {
         self.call(&Request::ChangeNeighbors(change))
+    }
+
+    /// Has no pod attached until the same origin resumes; the pause outlasts the switch's process.
+    pub fn pause(&self, pause: Pause) -> Result<Done, Error> {
+        self.call(&Request::Pause(pause))
+    }
+
+    /// Ends the pause of an origin, if there is one.
+    pub fn resume(&self, resume: Resume) -> Result<Done, Error> {
+        self.call(&Request::Resume(resume))
     }
 
     /// All ports and their counters.

@@ -33,6 +33,8 @@ pub enum ParseError {
     Target { text: String },
     #[error("the filter {found} at character {at} where it needs {needs}")]
     Filter { found: String, at: usize, needs: String },
+    #[error("a reason is one line of 1 to 300 bytes")]
+    Why,
     #[error("'{text}' is no {what}: write {}", allowed.join(", "))]
     Word { what: &'static str, text: String, allowed: &'static [&'static str] },
 }

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AdjacencyView, Attach, Attached, ChangeNeighbors, ConfigView, DeleteRoute, Detach, Detached, DropsView,
-    EndpointView, NeighborView, PortView, ReturnsView, Route, RouteView, StartTrace, StationView, Status, TraceStarted,
-    TraceView, WorkerView, WorldsView,
+    EndpointView, NeighborView, Pause, PortView, Resume, ReturnsView, Route, RouteView, StartTrace, StationView,
+    Status, TraceStarted, TraceView, WorkerView, WorldsView,
 };
 
 /// A request.
@@ -21,6 +21,10 @@ pub enum Request {
     DeleteRoute(DeleteRoute),
     /// Know other nodes, and forget some; answered by [`Reply::Done`].
     ChangeNeighbors(ChangeNeighbors),
+    /// Attach no pod until the same origin says [`Request::Resume`]; answered by [`Reply::Done`].
+    Pause(Pause),
+    /// End the pause of an origin, if there is one; answered by [`Reply::Done`].
+    Resume(Resume),
     /// List ports and their counters.
     Ports,
     /// List routes.

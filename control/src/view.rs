@@ -10,7 +10,7 @@ use packet::{Mac, Prefix};
 use serde::{Deserialize, Serialize};
 
 use crate::text::words;
-use crate::{Ability, Backend, InterfaceName, NetnsPath, Origin, Poll, RouteTarget};
+use crate::{Ability, Backend, InterfaceName, NetnsPath, Origin, Pause, Poll, RouteTarget};
 
 pub use self::worker::{Percentiles, ReturnsView, Usage, WorkerView};
 pub use self::world::{AdjacencyView, ConfigView, EndpointView, LinkView, WorldsView};
@@ -164,4 +164,7 @@ pub struct Status {
     pub routes: usize,
     /// Other nodes asked for.
     pub neighbors: usize,
+    /// Why no pod is attached at present; empty where pods are.
+    #[serde(default)]
+    pub pauses: Vec<Pause>,
 }

@@ -8,6 +8,8 @@
 //! | delete a route | `DELETE /v1/routes?prefix=PREFIX&origin=ORIGIN[&force=true]` | |
 //! | change neighbours | `PUT /v1/neighbors` | [`ChangeNeighbors`] |
 //! | delete a neighbour | `DELETE /v1/neighbors?subnet=PREFIX&origin=ORIGIN[&force=true]` | |
+//! | attach no pod for now | `PUT /v1/pause` | [`Pause`](crate::Pause) |
+//! | attach pods again | `DELETE /v1/pause?origin=ORIGIN` | |
 //! | look | `GET /v1/ports`, `routes`, `neighbors`, `stations`, `drops`, `status`, `workers`, `adjacencies`, `worlds`, `endpoints`, `returns`, `config` | |
 //! | trace: begin, ask, end | `POST /v1/trace`, `GET /v1/trace?id=ID`, `DELETE /v1/trace?id=ID` | [`StartTrace`](crate::StartTrace) |
 //! | end | `POST /v1/stop`, `POST /v1/purge` | |
@@ -27,7 +29,7 @@ use std::str::FromStr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::{ChangeNeighbors, Code, DeleteNeighbor, DeleteRoute, Detach, Error, Refusal, Reply, Request};
+use crate::{ChangeNeighbors, Code, DeleteNeighbor, DeleteRoute, Detach, Error, Refusal, Reply, Request, Resume};
 
 /// A request as HTTP.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -54,6 +56,8 @@ pub const PATHS: &[(&str, &str)] = &[
     ("PUT", NEIGHBORS),
     ("DELETE", NEIGHBORS),
     ("GET", NEIGHBORS),
+    ("PUT", PAUSE),
+    ("DELETE", PAUSE),
     ("GET", STATIONS),
     ("GET", DROPS),
     ("GET", STATUS),
@@ -106,6 +110,8 @@ pub fn encode(request: &Request) -> Message {
         Request::Routes => bare("GET", ROUTES),
         Request::ChangeNeighbors(change) => Message { body: json(change), ..bare("PUT", NEIGHBORS) },
         Request::Neighbors => bare("GET", NEIGHBORS),
+        Request::Pause(pause) => Message { body: json(pause), ..bare("PUT", PAUSE) },
+        Request::Resume(Resume { origin }) => bare("DELETE", &format!("{PAUSE}?origin={origin}")),
         Request::Stations => bare("GET", STATIONS),
         Request::Drops => bare("GET", DROPS),
         Request::Status => bare("GET", STATUS),
@@ -150,6 +156,8 @@ pub fn decode(method: &str, target: &str, body: &[u8]) -> Result<Request, Refusa
             add: Vec::new(),
         }),
         ("GET", NEIGHBORS) => Request::Neighbors,
+        ("PUT", PAUSE) => Request::Pause(from_json(body)?),
+        ("DELETE", PAUSE) => Request::Resume(Resume { origin: query.need("origin")? }),
         ("GET", STATIONS) => Request::Stations,
         ("GET", DROPS) => Request::Drops,
         ("GET", STATUS) => Request::Status,
@@ -282,6 +290,7 @@ fn is_at((known_method, known_path): &(&str, &str), method: &str, path: &str) ->
 const ENDPOINTS: &str = "/v1/endpoints";
 const ROUTES: &str = "/v1/routes";
 const PORTS: &str = "/v1/ports";
+const PAUSE: &str = "/v1/pause";
 const STATIONS: &str = "/v1/stations";
 const DROPS: &str = "/v1/drops";
 const STATUS: &str = "/v1/status";
@@ -298,8 +307,8 @@ const PURGE: &str = "/v1/purge";
 mod tests {
     use super::*;
     use crate::{
-        Assign, Attach, Backend, Bandwidth, Done, InterfaceName, NEIGHBORS_MAX, Neighbor, Origin, RateLimit, Route,
-        RouteTarget, StartTrace,
+        Assign, Attach, Backend, Bandwidth, Done, InterfaceName, NEIGHBORS_MAX, Neighbor, Origin, Pause, RateLimit,
+        Route, RouteTarget, StartTrace,
     };
 
     fn requests() -> Vec<Request> {
@@ -351,6 +360,8 @@ mod tests {
             }),
             Request::ChangeNeighbors(ChangeNeighbors::default()),
             Request::Neighbors,
+            Request::Pause(Pause { why: "no lease".parse().unwrap(), origin: Origin::Agent }),
+            Request::Resume(Resume { origin: Origin::Cli }),
             Request::Stations,
             Request::Drops,
             Request::Status,
@@ -426,6 +437,7 @@ mod tests {
             ("DELETE", "/v1/routes?prefix=%2", "", Code::Invalid, "%2"),
             ("DELETE", "/v1/routes?prefix=%ff", "", Code::Invalid, "%ff"),
             ("DELETE", "/v1/neighbors?origin=cli", "", Code::Invalid, "'subnet'"),
+            ("PUT", "/v1/pause", r#"{"why":"","origin":"agent"}"#, Code::Invalid, "one line"),
             ("PUT", "/v1/neighbors", r#"{"neighbors":[]}"#, Code::Invalid, "`neighbors`"),
             ("POST", "/v1/routes", "{", Code::Invalid, "body"),
             ("POST", "/v1/trace", r#"{"filter":"tcp prt 1"}"#, Code::Invalid, "has 'prt' at character 5"),

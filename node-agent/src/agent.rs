@@ -6,9 +6,10 @@
 //!                    the lease: renewed in time; looked after at once when the store shows another text
 //! ```
 //!
-//! Nothing that goes wrong ends it. Without the store it goes on with what it knows; a lease that somebody else took is left
-//! to them, told, and taken again when it is free; a switch that is away is told all when it is back. It may be killed at
-//! any moment: what counts is in the store and in the switch.
+//! Nothing that goes wrong ends it. Without the store it goes on with what it knows; a switch that is away is told all when it
+//! is back. A lease that somebody else took is left to them, told, and taken again when it is free; the switch attaches no pod
+//! meanwhile, and after some minutes the node takes another subnet. It may be killed at any moment: what counts is in the
+//! store and in the switch.
 
 use std::mem;
 use std::net::IpAddr;
@@ -52,34 +53,50 @@ pub fn run(config: &Config) -> Result<(), Error> {
     });
     let remembered = node::remembered(&config.remembered);
     let held = insist(&shared, || claim::acquire(store.as_mut(), &network, &said, remembered.as_ref()));
-    node::remember(&config.remembered, &held)?;
-    node::write(&config.subnet_env, &node::subnet_env(&network, &held, &said, &underlay))?;
-    node::write(&config.switch_config, &node::switch_config(&network, &held, &said))?;
-    shared.update(|status| status.subnets = Some(held.subnets.to_string()));
-    info!("this node has {}", held.subnets);
+    let config = config.clone();
+    let renew_every = Duration::from_secs(config.lease_seconds.into()) / 3;
+    let here = Here { own: held.subnets, addresses, links: underlay.links.clone() };
+    let switch = Switch::new(config.socket.clone());
+    let mut agent = Agent {
+        config,
+        store,
+        network,
+        said,
+        held,
+        underlay,
+        here,
+        view: None,
+        switch,
+        lost: None,
+        differs: None,
+        shared,
+    };
+    agent.settle()?;
     let (sender, updates) = mpsc::channel();
-    store.watch(listener(sender, |update| (Instant::now(), update)))?;
+    agent.store.watch(listener(sender, |update| (Instant::now(), update)))?;
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         warn!("systemd could not be told that the agent is ready: {error}");
     }
-    let here = Here { own: held.subnets, addresses, links: underlay.links };
-    let switch = Switch::new(config.socket.clone());
-    let renew_every = Duration::from_secs(config.lease_seconds.into()) / 3;
-    let mut agent = Agent { store, network, said, held, here, view: None, switch, shared };
     agent.turn_for_ever(&updates, renew_every);
     Ok(())
 }
 
 /// What it knows, and whom it speaks to.
 struct Agent {
+    config: Config,
     store: Box<dyn Store>,
     network: Network,
     said: Attributes,
     held: Held,
+    underlay: Underlay,
     here: Here,
     /// None until the store has said all.
     view: Option<View>,
     switch: Switch,
+    /// Since when somebody else has the lease, and what that is called.
+    lost: Option<(Instant, String)>,
+    /// What of the switch does not fit the lease.
+    differs: Option<String>,
     shared: Shared,
 }
 
@@ -102,6 +119,49 @@ impl Agent {
                 let kept = self.keep();
                 renew_at = now + if kept { renew_every } else { RETRY_EVERY.min(renew_every) };
             }
+            self.take_another();
+            self.pause();
+        }
+    }
+
+    /// Writes down which subnet this node has, for itself, the switch and flannel's programs.
+    fn settle(&mut self) -> Result<(), Error> {
+        let Agent { config, network, said, held, underlay, .. } = self;
+        node::remember(&config.remembered, held)?;
+        node::write(&config.subnet_env, &node::subnet_env(network, held, said, underlay))?;
+        node::write(&config.switch_config, &node::switch_config(network, held, said))?;
+        self.here.own = held.subnets;
+        self.shared.update(|status| status.subnets = Some(held.subnets.to_string()));
+        info!("this node has {}", held.subnets);
+        Ok(())
+    }
+
+    /// Takes another subnet where the lease has been somebody else's for long. The switch has to be started with it.
+    fn take_another(&mut self) {
+        let patience = Duration::from_secs(self.config.lost_seconds_max.into());
+        if patience.is_zero() || self.lost.as_ref().is_none_or(|(since, _)| since.elapsed() < patience) {
+            return;
+        }
+        let taken = claim::acquire(self.store.as_mut(), &self.network, &self.said, None).and_then(|held| {
+            self.held = held;
+            self.settle()
+        });
+        if let Err(error) = taken {
+            self.shared.counts.store_troubles.inc();
+            let trouble = warn_once(self.shared.status().store_trouble.as_deref(), &error);
+            return self.shared.update(|status| status.store_trouble = Some(trouble));
+        }
+        self.lost = None;
+        self.switch.doubt();
+        self.shared.update(|status| (status.lease_trouble, status.store_trouble) = (None, None));
+    }
+
+    /// Has the switch attach no pod while the lease is somebody else's, or while it has another subnet than the lease.
+    fn pause(&mut self) {
+        let why = self.lost.as_ref().map(|(_, why)| why).or(self.differs.as_ref());
+        // While it is not known whether the switch fits, things stay as they are.
+        if (why.is_some() || !self.switch.is_doubted()) && self.switch.pause(why.map(String::as_str)).is_err() {
+            self.shared.counts.switch_troubles.inc();
         }
     }
 
@@ -136,6 +196,11 @@ impl Agent {
     /// Has the switch know what it should.
     fn program(&mut self, since: Option<Instant>) {
         let told = self.tell(since.is_some());
+        match &told {
+            Ok(_) => self.differs = None,
+            Err(error @ Error::Differs { .. }) => self.differs = Some(error.report()),
+            Err(_) => {}
+        }
         let trouble = told.as_ref().err().map(|error| {
             self.shared.counts.switch_troubles.inc();
             warn_once(self.shared.status().switch_trouble.as_deref(), error)
@@ -195,6 +260,8 @@ impl Agent {
                 return false;
             }
         };
+        let since = self.lost.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+        self.lost = trouble.clone().map(|why| (since, why));
         self.shared.update(|status| (status.lease_trouble, status.store_trouble) = (trouble, None));
         kept
     }

@@ -34,6 +34,8 @@ pub struct Config {
     pub etcd_password_file: Option<PathBuf>,
     /// How long a lease lasts without renewal; it is renewed three times as often.
     pub lease_seconds: u32,
+    /// After so long the node takes another subnet than the one that somebody else took from it; 0 is never.
+    pub lost_seconds_max: u32,
     /// The cluster's network, put into the store if there is none: flannel's keys, as a table.
     pub network: Option<toml::Table>,
     /// This node's address towards others; by default the one by which it speaks to the outside.
@@ -75,6 +77,7 @@ impl Default for Config {
             etcd_user: None,
             etcd_password_file: None,
             lease_seconds: 86_400,
+            lost_seconds_max: 300,
             network: None,
             public_ip: None,
             public_ipv6: None,

@@ -1,13 +1,14 @@
 //! The switch of this node, told what it should know, by `control` alone.
 //!
 //! What it was told is kept here, so that a change of one node is one short call. It is asked again for what it knows when it was
-//! restarted, when a call failed, and every half minute. Neighbours of other origins are left alone.
+//! restarted, when a call failed, and every half minute. Neighbours of other origins are left alone. While the node's lease
+//! is lost the switch attaches no pod; who dies without taking that back leaves it so.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use control::{ChangeNeighbors, Client, Code, Neighbor, NeighborView, Origin};
+use control::{ChangeNeighbors, Client, Code, Neighbor, NeighborView, Origin, Pause, Resume, Why};
 use packet::Prefix;
 use serde::Serialize;
 
@@ -21,6 +22,8 @@ use crate::network::{Backend, Network};
 pub struct Switch {
     client: Client,
     pid: Option<u32>,
+    /// Why it attaches no pod, by this agent; none while that has to be asked for.
+    paused: Option<Option<Why>>,
     /// By this agent; none while that has to be asked for.
     known: Option<BTreeMap<Prefix, Neighbor>>,
     refused: BTreeMap<Prefix, (Neighbor, String)>,
@@ -39,7 +42,7 @@ impl Switch {
     /// The switch that listens at `socket`; nothing is said yet.
     pub fn new(socket: PathBuf) -> Self {
         let client = Client::new(socket).timeout(TIMEOUT);
-        Switch { client, pid: None, known: None, refused: BTreeMap::new() }
+        Switch { client, pid: None, paused: None, known: None, refused: BTreeMap::new() }
     }
 
     /// Forgets what it knows, so that it is asked at the next occasion.
@@ -57,12 +60,42 @@ impl Switch {
     /// # Errors
     /// [`Error::Switch`]
     pub fn restarted(&mut self) -> Result<bool, Error> {
-        let pid = self.client.status().inspect_err(|_| self.known = None)?.pid;
+        let pid = self.look().inspect_err(|_| self.known = None)?;
         let restarted = self.pid.replace(pid) != Some(pid);
         if restarted {
             self.known = None;
         }
         Ok(restarted)
+    }
+
+    /// Has it attach no pod for that reason, or pods again; in force when it returns.
+    ///
+    /// # Errors
+    /// [`Error::Switch`]
+    pub fn pause(&mut self, why: Option<&str>) -> Result<(), Error> {
+        let why = why.and_then(Why::of);
+        if self.paused.is_none() {
+            self.look()?;
+        }
+        if self.paused.as_ref() == Some(&why) {
+            return Ok(());
+        }
+        self.paused = None;
+        let origin = Origin::Agent;
+        match why.clone() {
+            Some(why) => self.client.pause(Pause { why, origin })?,
+            None => self.client.resume(Resume { origin })?,
+        };
+        self.paused = Some(why);
+        Ok(())
+    }
+
+    /// Its process; notes why it attaches no pod.
+    fn look(&mut self) -> Result<u32, Error> {
+        let status = self.client.status().inspect_err(|_| self.paused = None)?;
+        let ours = status.pauses.into_iter().find(|pause| pause.origin == Origin::Agent);
+        self.paused = Some(ours.map(|pause| pause.why));
+        Ok(status.pid)
     }
 
     /// Tells what is not known yet; in force when it returns, apart from what is refused.

@@ -272,6 +272,8 @@ impl Engine {
             Request::AddRoute(route) => self.change(Change::AddRoute(route)),
             Request::DeleteRoute(delete) => self.change(Change::DeleteRoute(delete)),
             Request::ChangeNeighbors(change) => self.change_neighbors(change),
+            Request::Pause(pause) => self.change(Change::Pause(pause)),
+            Request::Resume(resume) => self.change(Change::Resume(resume)),
             Request::Ports => {
                 places = scrape::places(self);
                 Ok(Reply::Ports(views::ports(self)))

@@ -10,7 +10,7 @@
 //! - what one origin asked for, only that origin takes back, unless forced;
 //! - with an endpoint go the routes to it; those of another origin hold it, unless forced.
 //!
-//! What holds for neighbours stands in `state/neighbors.rs`.
+//! What holds for neighbours stands in `state/neighbors.rs`, and for times when no pod is attached in `state/pauses.rs`.
 //!
 //! Limits: [`ENDPOINTS_MAX`], [`ADDRESSES_MAX`] for each of them, [`ROUTES_MAX`], [`control::NEIGHBORS_MAX`].
 
@@ -19,7 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use control::{
     Attach, Bandwidth, ChangeNeighbors, Code, DeleteRoute, Detach, InterfaceName, Mtu, Name, Neighbor, NetnsPath,
-    Origin, PodAddress, Refusal, Route, RouteTarget,
+    Origin, Pause, PodAddress, Refusal, Resume, Route, RouteTarget, Why,
 };
 use packet::{Mac, Prefix};
 use serde::{Deserialize, Serialize};
@@ -27,11 +27,13 @@ use serde::{Deserialize, Serialize};
 use crate::config::Node;
 
 mod neighbors;
+mod pauses;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 use self::neighbors::Neighbors;
+use self::pauses::Pauses;
 
 /// Everything that was asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,6 +42,7 @@ pub struct State {
     endpoints: BTreeMap<Name, Endpoint>,
     routes: BTreeMap<Prefix, Route>,
     neighbors: Neighbors,
+    pauses: Pauses,
 }
 
 /// A pod's attachment.
@@ -109,6 +112,8 @@ pub enum Change {
     AddRoute(Route),
     DeleteRoute(DeleteRoute),
     ChangeNeighbors(ChangeNeighbors),
+    Pause(Pause),
+    Resume(Resume),
 }
 
 /// What a change did.
@@ -134,12 +139,22 @@ pub enum Effect {
         /// Those that are there instead, or new.
         after: Vec<Neighbor>,
     },
+    /// The pause of an origin begins, ends, or has another reason.
+    PauseChanged {
+        /// Whose it is.
+        origin: Origin,
+        /// The reason it had.
+        before: Option<Why>,
+        /// The reason it has.
+        after: Option<Why>,
+    },
 }
 
 impl State {
     /// A state without endpoints, routes and neighbours.
     pub fn new(node: Node) -> Self {
-        State { node, endpoints: BTreeMap::new(), routes: BTreeMap::new(), neighbors: Neighbors::default() }
+        let (endpoints, routes) = (BTreeMap::new(), BTreeMap::new());
+        State { node, endpoints, routes, neighbors: Neighbors::default(), pauses: Pauses::new() }
     }
 
     /// Takes an endpoint that was kept, under settings that may have changed since, or refuses it.
@@ -164,6 +179,8 @@ impl State {
             Change::AddRoute(route) => self.add_route(route),
             Change::DeleteRoute(delete) => self.delete_route(&delete),
             Change::ChangeNeighbors(change) => self.change_neighbors(change),
+            Change::Pause(Pause { why, origin }) => Ok(self.set_pause(origin, Some(why))),
+            Change::Resume(Resume { origin }) => Ok(self.set_pause(origin, None)),
         }
     }
 
@@ -190,6 +207,7 @@ impl State {
                 self.put_neighbors(&after, &before);
                 Effect::NeighborsChanged { before: after, after: before }
             }
+            Effect::PauseChanged { origin, before, .. } => self.set_pause(origin, before),
             Effect::Detached(..) => unreachable!("what was taken away in the kernel is not given back"),
         }
     }
@@ -220,6 +238,7 @@ impl State {
     }
 
     fn attach(&mut self, attach: Attach, netns_id: NetnsId) -> Result<Effect, Refusal> {
+        self.check_pauses()?;
         let Attach { name, netns, interface, addresses, assign, mtu, mac, network, bandwidth, origin } = attach;
         let first = addresses.first().ok_or_else(|| no_address(&name))?;
         let endpoint = Endpoint {

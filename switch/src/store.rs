@@ -13,7 +13,8 @@
 //! other one counts, see `journal`. A state of another boot of the machine is void: its namespaces are gone.
 //!
 //! Formats: 1, one JSON document in `state.json`; 2, the journal; 3, the journal with neighbours and the underlay; 4, endpoints
-//! that tell their network; 5, endpoints with limits. Older ones are read and become the newest; newer ones are refused rather than misread.
+//! that tell their network; 5, endpoints with limits; 6, pauses. Older ones are read and become the newest; newer ones are
+//! refused rather than misread.
 
 pub(crate) mod journal;
 
@@ -25,7 +26,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
-use control::{Name, Neighbor, Route};
+use control::{Name, Neighbor, Origin, Pause, Route};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
@@ -59,6 +60,8 @@ pub struct Kept {
     pub routes: Vec<Route>,
     /// Its neighbours.
     pub neighbors: Vec<Neighbor>,
+    /// Why it attached no pod.
+    pub pauses: Vec<Pause>,
     /// What was no sound record.
     pub damages: Vec<Damage>,
 }
@@ -74,6 +77,8 @@ enum Record<'a> {
     RouteGone(Prefix),
     Neighbor(Cow<'a, Neighbor>),
     NeighborGone(Prefix),
+    Pause(Cow<'a, Pause>),
+    Resumed(Origin),
 }
 
 /// The first record.
@@ -189,13 +194,17 @@ impl Store {
     /// Keeps `state` in place of all that was kept before.
     pub fn begin(&mut self, state: &State) -> Result<(), Error> {
         let (endpoints, routes) = (state.endpoints().map(Record::endpoint), state.routes().map(Record::route));
-        self.write(state.node(), endpoints.chain(routes).chain(state.neighbors().map(Record::neighbor)))
+        let pauses = state.pauses().map(|pause| Record::Pause(Cow::Owned(pause)));
+        let neighbors = state.neighbors().map(Record::neighbor);
+        self.write(state.node(), endpoints.chain(routes).chain(neighbors).chain(pauses))
     }
 
     /// Keeps what was kept before, under new settings.
     pub fn carry_over(&mut self, node: &Node, kept: &Kept) -> Result<(), Error> {
         let (endpoints, routes) = (kept.endpoints.iter().map(Record::endpoint), kept.routes.iter().map(Record::route));
-        self.write(node, endpoints.chain(routes).chain(kept.neighbors.iter().map(Record::neighbor)))
+        let pauses = kept.pauses.iter().map(|pause| Record::Pause(Cow::Borrowed(pause)));
+        let neighbors = kept.neighbors.iter().map(Record::neighbor);
+        self.write(node, endpoints.chain(routes).chain(neighbors).chain(pauses))
     }
 
     fn write<'a>(&mut self, node: &'a Node, records: impl Iterator<Item = Record<'a>>) -> Result<(), Error> {
@@ -269,7 +278,7 @@ impl Error {
 /// What the records come to, unless they are of another run of the machine.
 fn fold(records: Vec<Record<'_>>) -> Option<Kept> {
     let (mut node, mut endpoints) = (None, BTreeMap::<Name, Endpoint>::new());
-    let (mut routes, mut neighbors) = (BTreeMap::new(), BTreeMap::new());
+    let (mut routes, mut neighbors, mut pauses) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for record in records {
         match record {
             Record::Head(head) if head.boot != boot() => return None,
@@ -284,10 +293,13 @@ fn fold(records: Vec<Record<'_>>) -> Option<Kept> {
             Record::RouteGone(prefix) => drop(routes.remove(&prefix)),
             Record::Neighbor(neighbor) => drop(neighbors.insert(neighbor.subnet, neighbor.into_owned())),
             Record::NeighborGone(subnet) => drop(neighbors.remove(&subnet)),
+            Record::Pause(pause) => drop(pauses.insert(pause.origin, pause.into_owned())),
+            Record::Resumed(origin) => drop(pauses.remove(&origin)),
         }
     }
     let (endpoints, routes) = (endpoints.into_values().collect(), routes.into_values().collect());
-    Some(Kept { node, endpoints, routes, neighbors: neighbors.into_values().collect(), damages: Vec::new() })
+    let (neighbors, pauses) = (neighbors.into_values().collect(), pauses.into_values().collect());
+    Some(Kept { node, endpoints, routes, neighbors, pauses, damages: Vec::new() })
 }
 
 fn is_same_interface(one: &Endpoint, other: &Endpoint) -> bool {
@@ -307,6 +319,10 @@ fn records(effect: &Effect) -> Vec<Record<'_>> {
             let gone = before.iter().map(|neighbor| Record::NeighborGone(neighbor.subnet));
             gone.chain(after.iter().map(Record::neighbor)).collect()
         }
+        Effect::PauseChanged { origin, after: Some(why), .. } => {
+            vec![Record::Pause(Cow::Owned(Pause { why: why.clone(), origin: *origin }))]
+        }
+        Effect::PauseChanged { origin, after: None, .. } => vec![Record::Resumed(*origin)],
     }
 }
 
@@ -337,7 +353,7 @@ const JOURNAL: &str = "state.journal";
 const JOURNAL_NEW: &str = "state.new";
 const DAMAGED: &str = "state.damaged";
 const DOCUMENT: &str = "state.json";
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 /// Overtaken records a journal may hold beside as many as there are sound ones.
 const RECORDS_SPARE: usize = 4096;
 

@@ -5,7 +5,10 @@ use crate::error::Error;
 
 impl Call {
     pub(super) fn status(&self) -> Result<(), Error> {
-        self.client().status().map_err(|source| Error::NotReady { source })?;
+        let status = self.client().status().map_err(|source| Error::NotReady { source })?;
+        if let Some(pause) = status.pauses.into_iter().next() {
+            return Err(Error::Paused(pause));
+        }
         self.delegate()?.map_or(Ok(()), |delegate| delegate.tell("STATUS"))
     }
 }

@@ -81,13 +81,23 @@ impl Cluster {
 
     /// A node of ours with a running agent and switch.
     pub(crate) fn node(&self, number: u8, network: &str) -> Node {
+        self.node_with(number, network, "")
+    }
+
+    /// The same, of little patience with who takes its subnet.
+    pub(crate) fn impatient_node(&self, number: u8, network: &str) -> Node {
+        self.node_with(number, network, "lost_seconds_max = 1\n")
+    }
+
+    /// A node of ours where nothing runs yet.
+    pub(crate) fn idle_node(&self, number: u8, network: &str, more: &str) -> Node {
         let namespace = namespace("psw-node");
         self.join(&namespace, number);
         let folder = TempDir::with_prefix("podswitch-agent-").unwrap();
         let path = |name: &str| folder.path().join(name).display().to_string();
         let text = format!(
             "store = \"etcd\"\netcd_endpoints = [\"{}\"]\nnetwork = {network}\npublic_ip = \"192.168.9.{number}\"\n\
-             socket = \"{}\"\nswitch_config = \"{}\"\nsubnet_env = \"{}\"\nremembered = \"{}\"\n",
+             socket = \"{}\"\nswitch_config = \"{}\"\nsubnet_env = \"{}\"\nremembered = \"{}\"\n{more}",
             self.server.url(),
             path("state/control.sock"),
             path("switch.toml"),
@@ -95,7 +105,11 @@ impl Cluster {
             path("lease")
         );
         fs::write(folder.path().join("agent.toml"), text).unwrap();
-        let mut node = Node { namespace, number, folder, switch: None, agent: None };
+        Node { namespace, number, folder, switch: None, agent: None }
+    }
+
+    fn node_with(&self, number: u8, network: &str, more: &str) -> Node {
+        let mut node = self.idle_node(number, network, more);
         node.start_agent();
         until("the switch's configuration", || node.path("switch.toml").exists().then_some(()));
         node.start_switch();
@@ -222,14 +236,39 @@ impl Node {
         self.client().config().unwrap().pod_ranges[0]
     }
 
+    /// Why the switch attaches no pod, if so.
+    pub(crate) fn paused(&self) -> Option<String> {
+        let pause = self.client().status().unwrap().pauses.pop()?;
+        assert_eq!(pause.origin, Origin::Agent);
+        Some(pause.why.to_string())
+    }
+
+    /// A pod is refused, and told why.
+    pub(crate) fn refuses_pods(&self, why: &str) {
+        let namespace = namespace("psw-pod");
+        let refused = self.client().attach(self.attachment("late", &namespace)).unwrap_err();
+        assert!(refused.to_string().contains(why), "{refused}");
+    }
+
     /// A new pod, joined.
     pub(crate) fn pod(&self) -> Pod {
+        self.pod_named("pod")
+    }
+
+    pub(crate) fn pod_named(&self, name: &str) -> Pod {
         let namespace = namespace("psw-pod");
+        let attach = self.attachment(name, &namespace);
+        let address = attach.addresses[0].get();
+        self.client().attach(attach).unwrap();
+        Pod { namespace, address }
+    }
+
+    fn attachment(&self, name: &str, namespace: &Namespace) -> Attach {
         let address = self.subnet().net().hosts().nth(1).unwrap();
-        let attach = Attach {
+        Attach {
             bandwidth: control::Bandwidth::default(),
-            name: "pod".parse().unwrap(),
-            netns: namespace.name().parse().unwrap(),
+            name: name.parse().unwrap(),
+            netns: namespace.path().display().to_string().parse().unwrap(),
             interface: InterfaceName::default(),
             addresses: vec![address.try_into().unwrap()],
             assign: None,
@@ -237,9 +276,7 @@ impl Node {
             mac: None,
             network: None,
             origin: Origin::Cli,
-        };
-        self.client().attach(attach).unwrap();
-        Pod { namespace, address }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use agent::view::{Update, View};
 use crate::rig::{PATIENCE, Security, Server, until};
 
 const NETWORK: &str = r#"{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}"#;
-const PREFIX: &str = "/coreos.com/network";
+pub(crate) const PREFIX: &str = "/coreos.com/network";
 
 fn network() -> Network {
     NETWORK.parse().unwrap()
@@ -132,7 +132,7 @@ fn what_is_no_lease_is_passed_over() {
 }
 
 /// What a watch has told, put together.
-struct Watched {
+pub(crate) struct Watched {
     receiver: Receiver<Update>,
     view: View,
     troubles: usize,
@@ -140,14 +140,14 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(store: &Etcd) -> Watched {
+    pub(crate) fn new(store: &Etcd) -> Watched {
         let (sender, receiver) = mpsc::channel();
         store.watch(listener(sender, |update| update)).unwrap();
         Watched { receiver, view: View::default(), troubles: 0, resyncs: 0 }
     }
 
     #[track_caller]
-    fn until(&mut self, expected: &BTreeMap<String, String>) {
+    pub(crate) fn until(&mut self, expected: &BTreeMap<String, String>) {
         loop {
             let shown: BTreeMap<_, _> =
                 self.view.entries().map(|(key, entry)| (key.to_owned(), entry.text.clone())).collect();

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a test says by panic what is missing")]
 
 mod cluster;
+mod faults;
 mod leases;
 mod nodes;
+mod proxy;
 mod rig;
+mod routing;

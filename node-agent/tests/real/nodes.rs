@@ -1,11 +1,14 @@
 //! Nodes find each other, and what happens to etcd and to agents does not reach pods.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use agent::lease::Attributes;
 
-use crate::cluster::{Cluster, Node, SUBNETS, must, namespace, ping};
-use crate::rig::{until, until_is};
+use crate::cluster::{Cluster, Node, Pod, SUBNETS, must, namespace, ping};
+use crate::rig::{PATIENCE, until, until_is};
 
 const VXLAN: &str = "{ Network = \"10.244.0.0/16\", Backend = { Type = \"vxlan\" } }";
 
@@ -40,6 +43,39 @@ fn two_nodes_of_ours_and_one_of_the_kernels_reach_each_others_pods() {
     assert!(one.client().neighbors().unwrap().iter().all(|neighbor| neighbor.origin == control::Origin::Agent));
 }
 
+/// VNI and port that Calico has.
+#[test]
+fn streams_pass_between_nodes_whole_with_another_segment_and_port() {
+    let cluster = Cluster::new();
+    let network = "{ Network = \"10.244.0.0/16\", Backend = { Type = \"vxlan\", VNI = 4096, Port = 4789 } }";
+    let (one, two) = (cluster.node(1, network), cluster.node(2, network));
+    [&one, &two].into_iter().for_each(|node| node.until_ready(1));
+    let config = one.client().config().unwrap();
+    assert_eq!(u32::from(config.vxlan_vni), 4096);
+    assert!(must(&one.namespace, "ss -Hlnu").contains(":4789 "));
+    let (a, b) = (one.pod(), two.pod());
+    for (from, to) in [(&a, &b), (&b, &a)] {
+        stream(from, to);
+    }
+}
+
+/// 8 MiB by TCP, each byte of them as it was sent.
+fn stream(from: &Pod, to: &Pod) {
+    let sent: Vec<u8> = (0..2_u32 << 20).flat_map(|word| word.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let address = SocketAddr::new(to.address, 7000);
+    let listener = to.namespace.run(|| TcpListener::bind(address)).unwrap().unwrap();
+    let received = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        listener.accept().unwrap().0.read_to_end(&mut bytes).unwrap();
+        bytes
+    });
+    let mut line = from.namespace.run(|| TcpStream::connect(address)).unwrap().unwrap();
+    line.set_write_timeout(Some(PATIENCE)).unwrap();
+    line.write_all(&sent).unwrap();
+    drop(line);
+    assert!(received.join().unwrap() == sent, "what was received differs from what was sent");
+}
+
 #[test]
 fn nodes_without_a_tunnel_find_each_other_too() {
     let cluster = Cluster::new();
@@ -63,9 +99,10 @@ fn pods_do_not_notice_that_etcd_is_away_and_agents_are_killed() {
     let (a, b) = (one.pod(), two.pod());
     ping(&a.namespace, b.address);
     let mut command = Command::new("ping");
-    command.args(["-n", "-q", "-i", "0.02", "-w", "600", &b.address.to_string()]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let pings = a.namespace.run(|| command.spawn()).unwrap().unwrap();
+    command.args(["-n", "-i", "0.02", "-w", "600", &b.address.to_string()]);
+    let told = one.path("pings");
+    command.stdin(Stdio::null()).stdout(std::fs::File::create(&told).unwrap());
+    let mut pings = a.namespace.run(|| command.spawn()).unwrap().unwrap();
     let subnet = one.subnet();
     cluster.server.kill();
     until("the agent's notice", || one.status().filter(|status| !status["store_trouble"].is_null()));
@@ -75,6 +112,8 @@ fn pods_do_not_notice_that_etcd_is_away_and_agents_are_killed() {
     one.start_agent();
     until("the agent's notice", || one.status().filter(|status| !status["store_trouble"].is_null()));
     assert_eq!(one.client().neighbors().unwrap().len(), 1);
+    let away = if std::env::var_os("PODSWITCH_DEEP").is_some() { 60 } else { 2 };
+    thread::sleep(std::time::Duration::from_secs(away));
     cluster.server.start(Some(&cluster.hub));
     one.until_ready(1);
     for _ in 0..10 {
@@ -86,15 +125,21 @@ fn pods_do_not_notice_that_etcd_is_away_and_agents_are_killed() {
     assert_eq!(cluster.leases().len(), 2);
     let pid = nix::unistd::Pid::from_raw(pings.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    let output = pings.wait_with_output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains(" 0% packet loss"), "{text}");
+    pings.wait().unwrap();
+    let text = std::fs::read_to_string(told).unwrap();
+    let number = |line: &str| line.split_once("icmp_seq=")?.1.split(' ').next()?.parse::<usize>().ok();
+    let answered: Vec<usize> = text.lines().filter_map(number).collect();
+    assert!(answered.iter().copied().eq(1..=answered.len()), "lost, late or twice: {answered:?}");
+    let summary = text.lines().find(|line| line.contains("packets transmitted")).unwrap();
+    let sent: usize = summary.split(' ').next().unwrap().parse().unwrap();
+    // The last may have been under way when ping was told to end.
+    assert!(answered.len() + 1 >= sent && sent > 100, "{summary}");
 }
 
 #[test]
-fn a_stolen_subnet_is_told_and_pods_go_on() {
+fn a_stolen_subnet_is_told_and_pods_go_on_and_none_comes() {
     let cluster = Cluster::new();
-    let (one, two) = (cluster.node(1, VXLAN), cluster.node(2, VXLAN));
+    let (mut one, two) = (cluster.node(1, VXLAN), cluster.node(2, VXLAN));
     [&one, &two].into_iter().for_each(|node| node.until_ready(1));
     let (a, b) = (one.pod(), two.pod());
     ping(&a.namespace, b.address);
@@ -108,15 +153,60 @@ fn a_stolen_subnet_is_told_and_pods_go_on() {
     assert!(one.page("/readyz").ends_with("503"));
     assert_eq!(one.page("/healthz"), "ok\n200");
     assert_eq!(one.client().neighbors().unwrap().len(), 1, "its pods go on speaking to others");
+    one.refuses_pods(&until("the pause", || one.paused().filter(|why| why.contains("192.168.9.99"))));
+    assert_eq!(two.paused(), None);
+    // It lasts without the agent, and over a start of the switch.
+    one.kill_agent();
+    one.kill_switch();
+    one.start_switch();
+    one.refuses_pods("192.168.9.99");
+    ping(&one.namespace, a.address);
     cluster.etcdctl(&["del", &format!("{SUBNETS}{key}")]);
+    one.start_agent();
     one.until_ready(1);
     two.until_ready(1);
+    until_is(&None, || one.paused());
     until_is(&Some(text), || cluster.leases().into_iter().find(|(found, _)| *found == key).map(|(_, text)| text));
     until_is(&192, || match two.client().neighbors().unwrap()[0].via {
         std::net::IpAddr::V4(via) if via.octets()[3] == 1 => via.octets()[0],
         _ => 0,
     });
     ping(&a.namespace, b.address);
+}
+
+#[test]
+fn a_node_whose_subnet_stays_another_s_takes_a_new_one() {
+    let cluster = Cluster::new();
+    let (mut one, two) = (cluster.impatient_node(1, VXLAN), cluster.node(2, VXLAN));
+    [&one, &two].into_iter().for_each(|node| node.until_ready(1));
+    let (a, b) = (one.pod(), two.pod());
+    ping(&a.namespace, b.address);
+    let stolen = one.subnet();
+    let key = one.status().unwrap()["subnets"].as_str().unwrap().to_owned();
+    let (_, text) = cluster.leases().into_iter().find(|(found, _)| *found == key).unwrap();
+    let mut other: Attributes = serde_json::from_str(&text).unwrap();
+    other.public_ip = [192, 168, 9, 99].into();
+    cluster.etcdctl(&["put", &format!("{SUBNETS}{key}"), &other.text()]);
+    let trouble = until("another subnet", || {
+        let status = one.status()?;
+        (status["subnets"] != *key).then_some(())?;
+        status["switch_trouble"].as_str().map(str::to_owned)
+    });
+    assert!(trouble.contains("pod_ranges"), "{trouble}");
+    assert_eq!(cluster.leases().len(), 3, "the stolen one stays with who took it");
+    one.refuses_pods(&until("the pause", || one.paused().filter(|why| why.contains("pod_ranges"))));
+    ping(&one.namespace, a.address);
+    one.kill_switch();
+    one.start_switch();
+    until_is(&None, || one.paused());
+    assert_ne!(one.subnet(), stolen);
+    until("readiness", || one.page("/readyz").ends_with("200").then_some(()));
+    let new = one.pod_named("new");
+    until("the other node's notice", || {
+        two.client().neighbors().unwrap().iter().any(|neighbor| neighbor.subnet == one.subnet()).then_some(())
+    });
+    ping(&new.namespace, b.address);
+    ping(&new.namespace, a.address);
 }
 
 #[test]

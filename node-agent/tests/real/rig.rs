@@ -18,6 +18,8 @@ pub(crate) struct Server {
     address: String,
     port: u16,
     security: Security,
+    /// Further arguments.
+    arguments: Vec<String>,
     child: Option<Child>,
 }
 
@@ -36,14 +38,41 @@ impl Server {
         server
     }
 
+    /// On loopback, with further arguments.
+    pub(crate) fn with(arguments: &[&str]) -> Server {
+        let mut server = Server::at("127.0.0.1", free_port(), Security::None);
+        server.arguments.extend(arguments.iter().map(|&argument| argument.to_owned()));
+        server.start(None);
+        server
+    }
+
+    /// Three that are one etcd, on loopback.
+    pub(crate) fn three() -> [Server; 3] {
+        let mut members = [(); 3].map(|()| Server::at("127.0.0.1", free_port(), Security::None));
+        let peers: Vec<String> =
+            members.iter().map(|one| format!("m{0}=http://127.0.0.1:{1}", one.port, one.port + 1)).collect();
+        for member in &mut members {
+            let name = format!("m{}", member.port);
+            member.arguments = ["--name", &name, "--initial-cluster", &peers.join(",")].map(str::to_owned).into();
+            member.spawn(None);
+        }
+        members.iter().for_each(|member| member.until_healthy(None));
+        members
+    }
+
     /// Not started yet.
     pub(crate) fn at(address: &str, port: u16, security: Security) -> Server {
         let folder = TempDir::with_prefix("podswitch-etcd-").unwrap();
-        Server { folder, address: address.to_owned(), port, security, child: None }
+        Server { folder, address: address.to_owned(), port, security, arguments: Vec::new(), child: None }
     }
 
     /// Starts it, or starts it again with what it kept, in a namespace if one is given.
     pub(crate) fn start(&mut self, namespace: Option<&Namespace>) {
+        self.spawn(namespace);
+        self.until_healthy(namespace);
+    }
+
+    fn spawn(&mut self, namespace: Option<&Namespace>) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
         let (client, peer) = (self.url(), format!("http://{}:{}", self.address, self.port + 1));
         let mut command = Command::new("etcd");
@@ -51,7 +80,7 @@ impl Server {
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &format!("test={peer}"), "--logger", "zap", "--log-level", "warn"]);
-        command.args(["--bcrypt-cost", "4"]);
+        command.args(["--bcrypt-cost", "4"]).args(&self.arguments);
         if self.security == Security::Full {
             command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(self.file("ca.crt"));
             command.arg("--cert-file").arg(self.file("server.crt")).arg("--key-file").arg(self.file("server.key"));
@@ -62,6 +91,9 @@ impl Server {
             Some(namespace) => namespace.run(spawn).unwrap(),
             None => spawn(),
         });
+    }
+
+    fn until_healthy(&self, namespace: Option<&Namespace>) {
         until("etcd", || {
             let healthy = || self.command(&["endpoint", "health"]).output().unwrap().status.success();
             match namespace {
@@ -77,6 +109,10 @@ impl Server {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> String {
@@ -105,9 +141,16 @@ impl Server {
 
     /// What somebody else says to it.
     pub(crate) fn etcdctl(&self, arguments: &[&str]) -> String {
+        self.try_etcdctl(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+    }
+
+    /// The same, with what it says when it is refused.
+    pub(crate) fn try_etcdctl(&self, arguments: &[&str]) -> Result<String, String> {
         let output = self.command(arguments).output().expect("etcdctl is missing: `make deps`");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(String::from_utf8(output.stdout).unwrap().trim_end().to_owned())
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use clap::ValueEnum;
 use comfy_table::presets::NOTHING;
-use control::{Client, DropsView, NeighborView, PortView, RouteView, StationView, Status};
+use control::{Client, DropsView, NeighborView, Pause, PortView, RouteView, StationView, Status};
 
 use super::json;
 
@@ -180,7 +180,7 @@ fn only(count: u64) -> BTreeMap<String, u64> {
 }
 
 fn status(status: &Status) -> String {
-    let Status { pid, version, uptime_seconds, workers, poll, endpoints, routes, neighbors } = status;
+    let Status { pid, version, uptime_seconds, workers, poll, endpoints, routes, neighbors, pauses } = status;
     let mut table = Table::new(&["pid", "version", "uptime", "workers", "poll", "endpoints", "routes", "neighbors"]);
     table.row([
         pid.to_string(),
@@ -192,7 +192,9 @@ fn status(status: &Status) -> String {
         routes.to_string(),
         neighbors.to_string(),
     ]);
-    table.text()
+    let paused =
+        pauses.iter().map(|Pause { why, origin }| format!("no pod is attached, asked for by {origin}: {why}\n"));
+    paused.fold(table.text(), |text, line| text + &line)
 }
 
 fn uptime(seconds: u64) -> String {

@@ -77,7 +77,7 @@ impl Engine {
         Ok((Detached { routes }, port))
     }
 
-    /// A change of routes: its effect is in the tables alone.
+    /// A change of routes, whose effect is in the tables alone, or of pauses, which have none but in the state.
     pub(super) fn change(&mut self, change: Change) -> Result<Reply, Refusal> {
         let effect = self.state.apply(change)?;
         let done = self.keep(&effect).and_then(|()| self.route(&effect));
@@ -97,6 +97,7 @@ impl Engine {
                 self.tables.take_back(&[route.prefix]);
                 Ok(())
             }
+            Effect::PauseChanged { .. } => Ok(()),
             Effect::Attached(_) | Effect::Detached(..) | Effect::NeighborsChanged { .. } => {
                 unreachable!("an endpoint or a neighbour is no route")
             }

@@ -106,6 +106,7 @@ impl Engine {
             self.take_over_route(route, damaged)?;
         }
         self.take_over_neighbors(kept.neighbors)?;
+        kept.pauses.into_iter().for_each(|pause| self.state.admit_pause(pause));
         if let Err(error) = self.store.begin(&self.state) {
             // Pods need their network more than a tidy journal; the next change tries again.
             tracing::warn!("{}", report(&error));

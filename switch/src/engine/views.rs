@@ -134,5 +134,6 @@ pub(super) fn status(engine: &Engine) -> Status {
         endpoints: engine.state.endpoints().len(),
         routes: engine.state.routes().len(),
         neighbors: engine.state.neighbors().len(),
+        pauses: engine.state.pauses().collect(),
     }
 }

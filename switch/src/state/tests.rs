@@ -60,6 +60,14 @@ pub(crate) fn unroute(prefix: &str, origin: Origin, force: bool) -> Change {
     Change::DeleteRoute(DeleteRoute { prefix: prefix.parse().unwrap(), origin, force })
 }
 
+pub(crate) fn pause(why: &str, origin: Origin) -> Change {
+    Change::Pause(Pause { why: why.parse().unwrap(), origin })
+}
+
+pub(crate) fn resume(origin: Origin) -> Change {
+    Change::Resume(Resume { origin })
+}
+
 /// Two endpoints, `a` and `b`, routes of two origins, and two nodes with three neighbours.
 pub(crate) fn populated() -> State {
     let mut state = State::new(node());
@@ -237,6 +245,29 @@ fn kept_state_that_no_longer_fits_is_refused() {
     assert!(restore(node(), twins, routes, Vec::new()).is_err());
 }
 
+#[test]
+fn while_anybody_pauses_no_pod_comes_and_all_else_goes_on() {
+    let mut state = populated();
+    state.apply(pause("no lease", Origin::Agent)).unwrap();
+    let before = state.clone();
+    let effect = state.apply(pause("maintenance", Origin::Cli)).unwrap();
+    let refusal = state.apply(attach("c", 3, &["10.244.0.9"])).unwrap_err();
+    assert_eq!(refusal.code, Code::Unavailable);
+    assert_eq!(refusal.to_string(), "no pod is attached at present: maintenance");
+    state.revert(effect);
+    assert_eq!(state, before, "a pause that was not kept is none");
+    let refusal = state.apply(attach("c", 3, &["10.244.0.9"])).unwrap_err();
+    assert!(refusal.message.contains("no lease") && refusal.hint.is_some_and(|hint| hint.contains("agent")));
+    state.apply(detach("a", Origin::Cli, true)).unwrap();
+    state.apply(neighbor("10.244.9.0/24", "192.168.9.9", Origin::Agent)).unwrap();
+    state.apply(resume(Origin::Cli)).unwrap();
+    state.apply(attach("c", 3, &["10.244.0.9"])).unwrap_err();
+    let effect = state.apply(resume(Origin::Agent)).unwrap();
+    state.apply(attach("c", 3, &["10.244.0.9"])).unwrap();
+    state.revert(effect);
+    assert_eq!(state.pauses().len(), 1, "nor is an end that was not kept");
+}
+
 /// The obvious model: plain lists, every rule a question asked of the whole.
 #[derive(Default)]
 struct Model {
@@ -249,6 +280,7 @@ impl Model {
     /// True when the change is taken; then it is done.
     fn apply(&mut self, change: &Change) -> bool {
         match change {
+            Change::Pause(_) | Change::Resume(_) => true,
             Change::Attach(attach, id) => {
                 let addresses: BTreeSet<String> = attach.addresses.iter().map(ToString::to_string).collect();
                 let free = self.endpoints.iter().all(|(name, netns, theirs, _)| {

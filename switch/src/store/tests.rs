@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::*;
 use crate::config::Underlay;
 use crate::state::tests::neighbors::{change_neighbors, neighbor};
-use crate::state::tests::{attach, detach, populated, restore, route, unroute};
+use crate::state::tests::{attach, detach, pause, populated, restore, resume, route, unroute};
 use crate::state::{Change, State};
 use control::Origin;
 
@@ -26,9 +26,11 @@ fn change(store: &mut Store, state: &mut State, change: Change) {
 }
 
 fn restored(store: &Store) -> State {
-    let Kept { node, endpoints, routes, neighbors, damages } = store.load().unwrap().unwrap();
+    let Kept { node, endpoints, routes, neighbors, pauses, damages } = store.load().unwrap().unwrap();
     assert_eq!(damages, []);
-    restore(node.unwrap(), endpoints, routes, neighbors).unwrap()
+    let mut state = restore(node.unwrap(), endpoints, routes, neighbors).unwrap();
+    pauses.into_iter().for_each(|pause| state.admit_pause(pause));
+    state
 }
 
 #[test]
@@ -51,6 +53,10 @@ fn a_state_survives_its_process_and_every_change_of_it() {
         ),
         change_neighbors(&[], &[("10.244.4.0/24", "192.168.9.5")]),
         change_neighbors(&[("10.244.4.0/24", Origin::Cli), ("10.244.5.0/24", Origin::Cli)], &[]),
+        pause("no lease", Origin::Agent),
+        pause("no lease yet", Origin::Agent),
+        pause("maintenance", Origin::Cli),
+        resume(Origin::Agent),
     ] {
         change(&mut store, &mut state, wish);
         store = again(&dir, store);
