@@ -51,7 +51,7 @@ pub struct Book {
     made: BTreeMap<u64, Made>,
     numbers: HashMap<Arc<Draft>, u64>,
     made_so_far: u64,
-    /// The most places of a program's tables of pairs.
+    /// The most places of a program's table of pairs.
     places_max: usize,
     pending: Pending,
 }
@@ -120,8 +120,8 @@ impl Book {
         Self::default()
     }
 
-    /// A book whose programs have tables of pairs up to so many places, of 8 bytes and more for each tier; rules that do not fit are
-    /// looked up in sets of bits, which takes longer. 0 does without tables.
+    /// A book whose programs have a table of pairs of up to so many places, each 8 bytes and 4 for each tier. Where rules need more, they
+    /// are looked up in sets of bits, which takes longer; so they are with 0.
     pub fn with_places_max(places_max: usize) -> Self {
         Self {
             facts: Facts::default(),
@@ -309,7 +309,7 @@ impl std::fmt::Debug for Book {
     }
 }
 
-/// The most places of a program's tables of pairs, unless said otherwise.
+/// The most places of a program's table of pairs, unless said otherwise.
 pub const PLACES_MAX: usize = 1 << 18;
 /// The most rules of a policy or profile for one direction.
 pub const RULES_MAX: usize = 1 << 16;

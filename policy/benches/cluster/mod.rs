@@ -73,16 +73,16 @@ pub(crate) fn policy(number: u32, random: &mut Random) -> Policy {
     }
 }
 
-/// Allows one application, one team, or one outside net, on a port or on all.
+/// Allows one application, one team, or one outside net, on a port or on all; or anyone on a port.
 pub(crate) fn rule(namespace: u32, is_ingress: bool, random: &mut Random) -> Rule {
     let mut peer = Side::default();
-    match random.below(20) {
-        0..=9 => peer.selector = Some(app(namespace, random.below(APPS))),
-        10..=12 => {
+    match random.below(40) {
+        0..=22 => peer.selector = Some(app(namespace, random.below(APPS))),
+        23..=29 => {
             let team = format!("team{}", random.below(10)).into();
             peer.selector = Some(Selector::Equals("pcns.team".into(), team));
         }
-        13..=16 => {
+        30..=37 => {
             let net = Ipv4Addr::from(0xc000_0000 | random.below(1 << 16) << 12);
             peer.nets = vec![Prefix::new(net.into(), 20).expect("no host bits")];
         }
@@ -90,7 +90,7 @@ pub(crate) fn rule(namespace: u32, is_ingress: bool, random: &mut Random) -> Rul
     }
     let mut other = Side::default();
     let mut protocol = None;
-    if random.below(10) > 0 {
+    if random.below(10) > 0 || peer == Side::default() {
         protocol = Some([Protocol::TCP, Protocol::TCP, Protocol::UDP][random.below(3) as usize]);
         let first = port(random);
         let last = if random.below(10) == 0 { first.saturating_add(100) } else { first };
