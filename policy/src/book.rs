@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  endpoint, any node     selectors that may choose it; its addresses; programs, only if none of its like was there
-//!  policy                 local endpoints, whether it selects them; all endpoints once, if it asks something new of peers
+//!  policy                 local endpoints, whether it selects them; endpoints that it asks about, if no other policy did
 //!  tier                   programs of all local endpoints are compared
 //! ```
 //!
@@ -24,6 +24,7 @@ mod drafts;
 mod ids;
 mod nets;
 mod question;
+mod roll;
 
 use census::Census;
 use ids::Ids;
@@ -210,14 +211,19 @@ impl Book {
 
     /// Takes in an endpoint, in the place of one of the same name.
     pub fn set_endpoint(&mut self, endpoint: Endpoint) {
-        self.note_endpoint(&endpoint.name, endpoint.is_local);
+        let before = self.facts.endpoints.get(&endpoint.name).map(|before| &before.labels);
+        self.census.note_endpoint(&endpoint.name, before, Some(&endpoint.labels));
+        if endpoint.is_local || self.locals.contains_key(&endpoint.name) {
+            self.pending.endpoints.insert(endpoint.name.clone());
+        }
         self.facts.endpoints.insert(endpoint.name.clone(), endpoint);
     }
 
     /// Takes an endpoint out. False if it was not there.
     pub fn remove_endpoint(&mut self, name: &str) -> bool {
         let Some(endpoint) = self.facts.endpoints.remove(name) else { return false };
-        self.note_endpoint(&endpoint.name, false);
+        self.census.note_endpoint(&endpoint.name, Some(&endpoint.labels), None);
+        self.pending.endpoints.insert(endpoint.name);
         true
     }
 
@@ -258,13 +264,6 @@ impl Book {
     /// About how many bytes programs and the classes of addresses take, not what was told nor what it takes to compile.
     pub fn bytes(&self) -> usize {
         self.peers().bytes() + self.made.values().map(|made| made.program.bytes()).sum::<usize>()
-    }
-
-    fn note_endpoint(&mut self, name: &Arc<str>, is_local: bool) {
-        self.census.note_endpoint(name);
-        if is_local || self.locals.contains_key(name) {
-            self.pending.endpoints.insert(name.clone());
-        }
     }
 
     /// How many rules there are with these lists instead of `before`, or why they are refused.
