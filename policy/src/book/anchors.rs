@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::labels::Labels;
+use crate::labels::{self, Labels};
 use crate::program::term::Atom;
 use crate::selector::Selector;
 
@@ -89,10 +89,17 @@ impl<'a> Anchor<'a> {
         }
     }
 
-    /// How much it may choose, roughly: namespaces hold many endpoints, so another label tells more.
+    /// How much it may choose, roughly: whether something is a pod tells little, its namespace tells more, other labels more still.
     fn usual_breadth(&self) -> usize {
         match self {
-            Self::Pairs(key, values) => values.len() + 8 * usize::from(&***key == crate::labels::NAMESPACE),
+            Self::Pairs(key, values) => {
+                let each = match &***key {
+                    labels::ORCHESTRATOR => 1000,
+                    labels::NAMESPACE => 10,
+                    _ => 1,
+                };
+                values.len() * each
+            }
             Self::Key(_) => usize::MAX - 1,
             Self::Anything => usize::MAX,
         }
