@@ -261,6 +261,16 @@ impl Book {
         Some(oracle::explain(&self.facts, endpoint, direction, tuple))
     }
 
+    /// How many kinds of addresses the rules in force tell apart.
+    pub fn classes(&self) -> usize {
+        self.census.classes().iter().count()
+    }
+
+    /// How many different programs there are.
+    pub fn programs_made(&self) -> usize {
+        self.made.len()
+    }
+
     /// About how many bytes programs and the classes of addresses take, not what was told nor what it takes to compile.
     pub fn bytes(&self) -> usize {
         self.peers().bytes() + self.made.values().map(|made| made.program.bytes()).sum::<usize>()

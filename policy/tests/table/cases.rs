@@ -100,7 +100,8 @@ pub fn probes() -> impl Iterator<Item = Probe> {
 pub fn world() -> String {
     let mut documents = String::new();
     for namespace in ['x', 'y', 'z'] {
-        let name = format!("name: '{namespace}', labels: {{ns: '{namespace}', kubernetes.io/metadata.name: '{namespace}'}}");
+        let name =
+            format!("name: '{namespace}', labels: {{ns: '{namespace}', kubernetes.io/metadata.name: '{namespace}'}}");
         writeln!(documents, "---\n{{apiVersion: v1, kind: Namespace, metadata: {{{name}}}}}")
             .expect("strings take all");
     }
