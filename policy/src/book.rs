@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  endpoint, any node     selectors that may choose it; its addresses; programs, only if none of its like was there
-//!  policy                 local endpoints, whether it selects them; all endpoints once, if it asks something new of peers
+//!  policy                 local endpoints, whether it selects them; endpoints that it asks about, if no other policy did
 //!  tier                   programs of all local endpoints are compared
 //! ```
 //!
@@ -24,6 +24,7 @@ mod drafts;
 mod ids;
 mod nets;
 mod question;
+mod roll;
 
 use census::Census;
 use ids::Ids;
@@ -51,7 +52,7 @@ pub struct Book {
     made: BTreeMap<u64, Made>,
     numbers: HashMap<Arc<Draft>, u64>,
     made_so_far: u64,
-    /// The most places of a program's tables of pairs.
+    /// The most places of a program's table of pairs.
     places_max: usize,
     pending: Pending,
 }
@@ -120,8 +121,8 @@ impl Book {
         Self::default()
     }
 
-    /// A book whose programs have tables of pairs up to so many places, of 8 bytes and more for each tier; rules that do not fit are
-    /// looked up in sets of bits, which takes longer. 0 does without tables.
+    /// A book whose programs have a table of pairs of up to so many places, each 8 bytes and 4 for each tier. Where rules need more, they
+    /// are looked up in sets of bits, which takes longer; so they are with 0.
     pub fn with_places_max(places_max: usize) -> Self {
         Self {
             facts: Facts::default(),
@@ -210,14 +211,19 @@ impl Book {
 
     /// Takes in an endpoint, in the place of one of the same name.
     pub fn set_endpoint(&mut self, endpoint: Endpoint) {
-        self.note_endpoint(&endpoint.name, endpoint.is_local);
+        let before = self.facts.endpoints.get(&endpoint.name).map(|before| &before.labels);
+        self.census.note_endpoint(&endpoint.name, before, Some(&endpoint.labels));
+        if endpoint.is_local || self.locals.contains_key(&endpoint.name) {
+            self.pending.endpoints.insert(endpoint.name.clone());
+        }
         self.facts.endpoints.insert(endpoint.name.clone(), endpoint);
     }
 
     /// Takes an endpoint out. False if it was not there.
     pub fn remove_endpoint(&mut self, name: &str) -> bool {
         let Some(endpoint) = self.facts.endpoints.remove(name) else { return false };
-        self.note_endpoint(&endpoint.name, false);
+        self.census.note_endpoint(&endpoint.name, Some(&endpoint.labels), None);
+        self.pending.endpoints.insert(endpoint.name);
         true
     }
 
@@ -255,16 +261,19 @@ impl Book {
         Some(oracle::explain(&self.facts, endpoint, direction, tuple))
     }
 
+    /// How many kinds of addresses the rules in force tell apart.
+    pub fn classes(&self) -> usize {
+        self.census.classes().iter().count()
+    }
+
+    /// How many different programs there are.
+    pub fn programs_made(&self) -> usize {
+        self.made.len()
+    }
+
     /// About how many bytes programs and the classes of addresses take, not what was told nor what it takes to compile.
     pub fn bytes(&self) -> usize {
         self.peers().bytes() + self.made.values().map(|made| made.program.bytes()).sum::<usize>()
-    }
-
-    fn note_endpoint(&mut self, name: &Arc<str>, is_local: bool) {
-        self.census.note_endpoint(name);
-        if is_local || self.locals.contains_key(name) {
-            self.pending.endpoints.insert(name.clone());
-        }
     }
 
     /// How many rules there are with these lists instead of `before`, or why they are refused.
@@ -309,7 +318,7 @@ impl std::fmt::Debug for Book {
     }
 }
 
-/// The most places of a program's tables of pairs, unless said otherwise.
+/// The most places of a program's table of pairs, unless said otherwise.
 pub const PLACES_MAX: usize = 1 << 18;
 /// The most rules of a policy or profile for one direction.
 pub const RULES_MAX: usize = 1 << 16;

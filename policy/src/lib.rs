@@ -24,6 +24,7 @@ pub mod labels;
 pub mod oracle;
 pub mod peers;
 pub mod program;
+pub mod read;
 pub mod rule;
 pub mod selector;
 pub mod tuple;

@@ -1,29 +1,30 @@
 //! Rules compiled for an endpoint and a direction: what they say of a packet in a time that hardly depends on how many they are.
 //!
-//! A packet's **peer** becomes a class ([`crate::Peers`]), and a class a **row**: classes for which the same rules hold share one. Protocol, port
-//! and kind of ICMP message become a **service**. A rule is in one of four groups, by what it looks at, and each group knows the first
-//! of its rules that matches:
+//! A packet's **peer** becomes a class ([`crate::Peers`]), and a class a **row**: what rules ask of peers are a few different **tests**, and classes
+//! for which the same tests hold share a row. Protocol, port and kind of ICMP message become a **service**. A rule is in one of these
+//! groups, by what it looks at, and each group knows the first of its rules that matches:
 //!
 //! ```text
 //!  rules that look at ...   first match is in
-//!  nothing                  both of the following
+//!  nothing, or the service  a list by service
 //!  the peer                 the row
-//!  the service              the service's list of firsts
-//!  both                     the row, by the service, in a small hash table
+//!  both                     a hash table by test and service, asked for each test that the row has
 //!  more                     sets of bits, of the row, the service and the source port; then a check, packet by packet
 //! ```
 //!
 //! The least of these decides. That is done for each tier, a **segment**, because passing goes on with the next one; rules that
 //! only note what they match are a segment of their own before those that decide.
 //!
-//! A program is immutable. When addresses of a new class appear, a new program shares with the old one all but the row that is new.
-//! Tables of pairs are bounded; where they would grow beyond that, rules that look at both go to the sets of bits.
+//! Where many tests hold for a row, and where the hash table would be too large, rules that look at both are looked up in the
+//! sets of bits too. A program is immutable. When addresses of a new class appear, a new program shares with the old one all but the
+//! row that is new.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 mod bits;
 mod blueprint;
+mod pairs;
 mod rows;
 mod services;
 pub(crate) mod term;
@@ -31,7 +32,8 @@ pub(crate) mod term;
 pub(crate) use blueprint::{Blueprint, Draft};
 
 use bits::Bits;
-use rows::{Row, Rows};
+use pairs::Pairs;
+use rows::Rows;
 use services::Services;
 use term::Check;
 
@@ -60,10 +62,11 @@ struct Body {
     services: Services,
     /// Of each service and segment, the first term that looks at nothing else.
     firsts: Box<[u32]>,
-    /// Of each service, the terms among those that are checked further.
+    pairs: Pairs,
+    /// Of each service, the terms among those that are looked up in sets of bits.
     further: Box<[Bits]>,
     sources: Option<Sources>,
-    /// The terms that are checked further, in order: position, and what is left to check.
+    /// These terms in order: position, and what is left to check.
     checks: Box<[(u32, Option<Box<Check>>)]>,
 }
 
@@ -71,7 +74,7 @@ struct Body {
 struct Segment {
     /// True when its terms only note what they match.
     is_log: bool,
-    /// Which of the terms that are checked further are of it.
+    /// Which of the terms that are looked up in sets of bits are of it.
     further: (u32, u32),
 }
 
@@ -104,12 +107,21 @@ impl Program {
         let service = body.services.of(tuple.protocol, tuple.transport);
         let count = body.segments.len();
         let of_service = &body.firsts[service as usize * count..][..count];
-        let (of_row, of_pair) = row.firsts(service, count);
+        let (of_row, tests) = row.parts(count);
+        let mut of_pairs: [&[u32]; TESTS_MAX] = [&[]; TESTS_MAX];
+        let mut pairs = 0;
+        for firsts in tests.iter().filter_map(|&test| body.pairs.firsts(test, service)) {
+            of_pairs[pairs] = firsts;
+            pairs += 1;
+        }
         let (mut log, mut noted) = (None, NONE);
         for (at, segment) in body.segments.iter().enumerate() {
-            let mut first = of_service[at].min(of_row[at]).min(of_pair[at]);
-            if segment.further.0 < segment.further.1 {
-                first = self.further(segment, (row, service), (class, tuple), first);
+            let mut first = of_service[at].min(of_row[at]);
+            for of_pair in &of_pairs[..pairs] {
+                first = first.min(of_pair[at]);
+            }
+            if let Some(further) = &row.further {
+                first = self.further(segment, (further, service), (class, tuple), first);
             }
             if segment.is_log {
                 noted = first;
@@ -131,13 +143,13 @@ impl Program {
     fn further(
         &self,
         segment: &Segment,
-        (row, service): (&Row, u32),
+        (of_row, service): (&Bits, u32),
         (class, tuple): (Class, &Tuple),
         first: u32,
     ) -> u32 {
         let body = &*self.body;
         let range = (segment.further.0 as usize, segment.further.1 as usize);
-        let mut sets = [&*row.further, &body.further[service as usize], &*row.further];
+        let mut sets = [of_row, &body.further[service as usize], of_row];
         if let Some(sources) = &body.sources {
             let key = match tuple.transport {
                 Transport::Ports { source, .. } => Transport::Ports { source: 0, destination: source },
@@ -204,6 +216,7 @@ impl Program {
             + size_of_val(&*body.firsts)
             + size_of_val(&*body.checks)
             + body.services.bytes()
+            + body.pairs.bytes()
             + bits(&body.further)
             + sources
             + self.rows.bytes()
@@ -212,5 +225,7 @@ impl Program {
 
 /// Behind all positions.
 const NONE: u32 = u32::MAX;
+/// For so many tests of a row terms are looked up one by one; more are quicker looked up in sets of bits.
+const TESTS_MAX: usize = 8;
 /// Source ports are looked up without regard to the protocol.
 const ANY_PROTOCOL: Protocol = Protocol(0);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use packet::Prefix;
-use policy::labels::{Labels, NAMESPACE};
+use policy::labels::{KUBERNETES, Labels, NAMESPACE, ORCHESTRATOR};
 use policy::rule::{Action, Match, Order, Policy, Ports, Protocol, Rule, Side};
 use policy::selector::Selector;
 use policy::{Addresses, Endpoint, NamedPort, Transport, Tuple};
@@ -35,6 +35,7 @@ pub(crate) fn endpoint(number: u32) -> Endpoint {
     let (namespace, app, node) = (number % NAMESPACES, number / NAMESPACES % APPS, number % NODES);
     let text = |key: &str, value: String| (Arc::from(key), Arc::from(value));
     let labels: Labels = [
+        text(ORCHESTRATOR, KUBERNETES.to_owned()),
         text(NAMESPACE, format!("ns{namespace}")),
         text("pcns.team", format!("team{}", namespace % 10)),
         text("pcns.kubernetes.io/metadata.name", format!("ns{namespace}")),
@@ -55,8 +56,13 @@ pub(crate) fn endpoint(number: u32) -> Endpoint {
 
 /// The pods with a label of an application, in a namespace.
 pub(crate) fn app(namespace: u32, app: u32) -> Selector {
-    let equals = |key: &str, value: String| Selector::Equals(key.into(), value.into());
-    Selector::And(vec![equals(NAMESPACE, format!("ns{namespace}")), equals("app", format!("app{app}"))])
+    let namespace = Selector::equals(NAMESPACE, format!("ns{namespace}"));
+    Selector::and([pods(), namespace, Selector::equals("app", format!("app{app}"))])
+}
+
+/// All pods, as selectors of Kubernetes' policies begin.
+fn pods() -> Selector {
+    Selector::equals(ORCHESTRATOR, KUBERNETES)
 }
 
 /// Policy `number`, of a namespace, for one of its applications: what a network policy of Kubernetes comes to.
@@ -73,16 +79,16 @@ pub(crate) fn policy(number: u32, random: &mut Random) -> Policy {
     }
 }
 
-/// Allows one application, one team, or one outside net, on a port or on all.
+/// Allows one application, one team, or one outside net, on a port or on all; or anyone on a port.
 pub(crate) fn rule(namespace: u32, is_ingress: bool, random: &mut Random) -> Rule {
     let mut peer = Side::default();
-    match random.below(20) {
-        0..=9 => peer.selector = Some(app(namespace, random.below(APPS))),
-        10..=12 => {
-            let team = format!("team{}", random.below(10)).into();
-            peer.selector = Some(Selector::Equals("pcns.team".into(), team));
+    match random.below(40) {
+        0..=22 => peer.selector = Some(app(namespace, random.below(APPS))),
+        23..=29 => {
+            let team = Selector::equals("pcns.team", format!("team{}", random.below(10)));
+            peer.selector = Some(Selector::and([pods(), Selector::Has(NAMESPACE.into()), team]));
         }
-        13..=16 => {
+        30..=37 => {
             let net = Ipv4Addr::from(0xc000_0000 | random.below(1 << 16) << 12);
             peer.nets = vec![Prefix::new(net.into(), 20).expect("no host bits")];
         }
@@ -90,7 +96,7 @@ pub(crate) fn rule(namespace: u32, is_ingress: bool, random: &mut Random) -> Rul
     }
     let mut other = Side::default();
     let mut protocol = None;
-    if random.below(10) > 0 {
+    if random.below(10) > 0 || peer == Side::default() {
         protocol = Some([Protocol::TCP, Protocol::TCP, Protocol::UDP][random.below(3) as usize]);
         let first = port(random);
         let last = if random.below(10) == 0 { first.saturating_add(100) } else { first };

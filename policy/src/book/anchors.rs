@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::labels::Labels;
+use crate::labels::{self, Labels};
 use crate::program::term::Atom;
 use crate::selector::Selector;
 
@@ -19,7 +19,7 @@ pub(super) struct Anchors {
 }
 
 /// A label without which a selector chooses nothing.
-enum Anchor<'a> {
+pub(super) enum Anchor<'a> {
     Pairs(&'a Arc<str>, &'a [Arc<str>]),
     Key(&'a Arc<str>),
     Anything,
@@ -44,7 +44,7 @@ impl Anchors {
     }
 
     fn change(&mut self, selector: &Selector, mut change: impl FnMut(&mut Vec<Atom>)) {
-        match Anchor::of(selector) {
+        match Anchor::of(selector, &Anchor::usual_breadth) {
             Anchor::Pairs(key, wanted) => {
                 let values = self.pairs.entry(key.clone()).or_default();
                 for value in wanted {
@@ -71,7 +71,8 @@ impl Anchors {
 }
 
 impl<'a> Anchor<'a> {
-    fn of(selector: &'a Selector) -> Self {
+    /// That of a selector; where it needs several labels, the one of the least breadth.
+    pub(super) fn of(selector: &'a Selector, breadth: &impl Fn(&Self) -> usize) -> Self {
         use std::slice::from_ref;
         match selector {
             Selector::Has(key)
@@ -80,15 +81,25 @@ impl<'a> Anchor<'a> {
             | Selector::EndsWith(key, _) => Self::Key(key),
             Selector::Equals(key, value) => Self::Pairs(key, from_ref(value)),
             Selector::In(key, values) => Self::Pairs(key, values),
-            Selector::And(parts) => parts.iter().map(Self::of).min_by_key(Self::breadth).unwrap_or(Self::Anything),
+            Selector::And(parts) => {
+                let anchors = parts.iter().map(|part| Self::of(part, breadth));
+                anchors.min_by_key(|anchor| breadth(anchor)).unwrap_or(Self::Anything)
+            }
             Selector::All | Selector::Not(_) | Selector::Or(_) => Self::Anything,
         }
     }
 
-    /// How much it may choose, roughly: namespaces hold many endpoints, so another label tells more.
-    fn breadth(&self) -> usize {
+    /// How much it may choose, roughly: whether something is a pod tells little, its namespace tells more, other labels more still.
+    fn usual_breadth(&self) -> usize {
         match self {
-            Self::Pairs(key, values) => values.len() + 8 * usize::from(&***key == crate::labels::NAMESPACE),
+            Self::Pairs(key, values) => {
+                let each = match &***key {
+                    labels::ORCHESTRATOR => 1000,
+                    labels::NAMESPACE => 10,
+                    _ => 1,
+                };
+                values.len() * each
+            }
             Self::Key(_) => usize::MAX - 1,
             Self::Anything => usize::MAX,
         }

@@ -30,8 +30,8 @@ pub(super) struct Asked {
 pub(super) struct Changed {
     /// Selectors that are new.
     pub(super) fresh: BTreeSet<Atom>,
-    /// Selectors that nobody asks any more, and their numbers until then.
-    pub(super) gone: BTreeSet<Atom>,
+    /// What nobody asks any more, by its number until now; nets are no selectors.
+    pub(super) gone: BTreeMap<Atom, Option<Selector>>,
     /// Nets that came or went, and what they are now.
     pub(super) nets: BTreeMap<Prefix, Option<Atom>>,
     /// True when there are other names of ports.
@@ -91,6 +91,14 @@ impl Asked {
         }
     }
 
+    /// The selector of a number.
+    pub(super) fn of_atom(&self, atom: Atom) -> &Selector {
+        match &self.atoms[atom as usize].what {
+            What::Selector(selector) => selector,
+            What::Net(_) => unreachable!("the number of a selector"),
+        }
+    }
+
     /// The number of a selector that is held.
     pub(super) fn selector(&self, selector: &Selector) -> Atom {
         self.selectors[selector]
@@ -128,14 +136,10 @@ impl Asked {
     }
 
     fn choosing_of(&self, anchors: &Anchors, labels: &Labels) -> Vec<Atom> {
-        let chooses = |atom: &Atom| match &self.atoms[*atom as usize].what {
-            What::Selector(selector) => selector.matches(labels),
-            What::Net(_) => unreachable!("only selectors have anchors"),
-        };
         let mut atoms: Vec<Atom> = anchors.candidates(labels).collect();
         atoms.sort_unstable();
         atoms.dedup();
-        atoms.retain(chooses);
+        atoms.retain(|&atom| self.of_atom(atom).matches(labels));
         atoms
     }
 
@@ -176,18 +180,18 @@ impl Asked {
                 self.anchors.remove(&selector, atom);
                 self.fresh_anchors.remove(&selector, atom);
                 self.changed.fresh.remove(&atom);
-                self.changed.gone.insert(atom);
+                self.changed.gone.insert(atom, Some(selector));
             }
             What::Net(net) => {
                 self.nets.remove(&net);
                 self.changed.nets.insert(net, None);
-                self.changed.gone.insert(atom);
+                self.changed.gone.insert(atom, None);
             }
         }
     }
 
     /// Numbers that may be given again, because nothing has them any more.
-    pub(super) fn reclaim(&mut self, gone: &BTreeSet<Atom>) {
+    pub(super) fn reclaim(&mut self, gone: impl Iterator<Item = Atom>) {
         self.free.extend(gone);
     }
 }

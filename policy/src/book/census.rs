@@ -5,7 +5,7 @@
 //! of equal [`Traits`] are of one class.
 //!
 //! Changes are noted and take effect together, in [`Census::settle`]. A changed endpoint asks the selectors that may choose it
-//! ([`super::anchors`]); new selectors, however many, look at all endpoints once.
+//! ([`super::anchors`]), and a new selector asks the endpoints that it may choose ([`super::roll`]).
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -16,6 +16,7 @@ use packet::Prefix;
 use super::asked::{Asked, Changed};
 use super::classes::{Classes, Shift};
 use super::nets::Nets;
+use super::roll::Roll;
 use crate::endpoint::{Endpoint, NamedPort};
 use crate::facts::Facts;
 use crate::labels::Labels;
@@ -27,14 +28,16 @@ use crate::rule::Family;
 #[derive(Default)]
 pub(super) struct Census {
     pub(super) asked: Asked,
-    members: HashMap<Arc<str>, Member>,
+    roll: Roll,
+    /// By number; none that is only told of so far.
+    members: Vec<Option<Member>>,
     /// Network sets that some selector chooses: atoms and nets.
     sets: HashMap<Arc<str>, Chosen>,
     places: BTreeMap<IpAddr, Place>,
     nets: Nets,
     classes: Classes,
     peers: Peers,
-    changed_endpoints: BTreeSet<Arc<str>>,
+    changed_endpoints: BTreeSet<u32>,
     changed_sets: BTreeSet<Arc<str>>,
 }
 
@@ -53,20 +56,23 @@ struct Member {
 /// An address of endpoints.
 #[derive(Default)]
 struct Place {
-    holders: Vec<Arc<str>>,
+    holders: Vec<u32>,
     class: Option<Class>,
 }
 
 /// Addresses and nets to be looked at again.
 #[derive(Default)]
 struct Stirred {
-    addresses: BTreeSet<IpAddr>,
+    /// Some of them more than once.
+    addresses: Vec<IpAddr>,
     nets: BTreeSet<Prefix>,
 }
 
 impl Census {
-    pub(super) fn note_endpoint(&mut self, name: &Arc<str>) {
-        self.changed_endpoints.insert(name.clone());
+    /// Notes that an endpoint changed, and which labels it had and has.
+    pub(super) fn note_endpoint(&mut self, name: &Arc<str>, before: Option<&Labels>, after: Option<&Labels>) {
+        let number = self.roll.enter(name, before, after);
+        self.changed_endpoints.insert(number);
     }
 
     pub(super) fn note_set(&mut self, name: &Arc<str>) {
@@ -84,14 +90,15 @@ impl Census {
     /// Brings everything up to the facts, and tells which classes changed by that, and whether any address did.
     pub(super) fn settle(&mut self, facts: &Facts) -> (Vec<Shift>, bool) {
         let mut stirred = Stirred::default();
-        let changed = self.asked.changed();
-        if !changed.fresh.is_empty() || !changed.gone.is_empty() || changed.names {
-            self.ask_all(facts, &mut stirred);
-        }
+        self.ask_anew(facts, &mut stirred);
         let changed = self.asked.take_changed();
-        for name in std::mem::take(&mut self.changed_endpoints) {
+        for number in std::mem::take(&mut self.changed_endpoints) {
+            let name = self.roll.name(number).clone();
             let member = facts.endpoints.get(&name).map(|endpoint| self.member(endpoint));
-            self.set_member(&name, member, &mut stirred);
+            if member.is_none() {
+                self.roll.forget(&name);
+            }
+            self.set_member(number, member, &mut stirred);
         }
         for name in std::mem::take(&mut self.changed_sets) {
             let set = facts.sets.get(&name).map(|set| (self.asked.choosing(&set.labels), set.nets.clone()));
@@ -99,53 +106,78 @@ impl Census {
         }
         for (&net, &atom) in &changed.nets {
             let class = self.nets.set_atom(net, atom);
-            self.drop_net(class);
+            self.give_back(class);
             stirred.nets.insert(net);
         }
         let has_changed = !stirred.addresses.is_empty() || !stirred.nets.is_empty();
         self.classify(stirred);
-        self.asked.reclaim(&changed.gone);
+        self.asked.reclaim(changed.gone.into_keys());
         (self.classes.shifts(), has_changed)
     }
 
-    /// Asks every endpoint and network set about what is asked anew, and takes from it what is asked no more.
-    fn ask_all(&mut self, facts: &Facts, stirred: &mut Stirred) {
-        let Changed { gone, names, fresh, .. } = self.asked.changed();
-        let update = |atoms: &Arc<[Atom]>, labels: &Labels| {
-            let fresh = if fresh.is_empty() { Vec::new() } else { self.asked.choosing_fresh(labels) };
-            let is_same = fresh.is_empty() && (gone.is_empty() || !atoms.iter().any(|atom| gone.contains(atom)));
-            (!is_same).then(|| {
-                let mut kept: Vec<Atom> =
-                    atoms.iter().filter(|atom| !gone.contains(atom)).chain(&fresh).copied().collect();
-                kept.sort_unstable();
-                kept
-            })
-        };
+    /// Asks of endpoints and network sets what is asked anew, and takes from them what is asked no more.
+    fn ask_anew(&mut self, facts: &Facts, stirred: &mut Stirred) {
+        for (number, member) in self.members_asked_anew(facts) {
+            self.set_member(number, Some(member), stirred);
+        }
+        let Changed { gone, fresh, .. } = self.asked.changed();
+        if gone.is_empty() && fresh.is_empty() {
+            return;
+        }
         let mut changed = Vec::new();
-        for (name, member) in self.members.iter().filter(|(name, _)| !self.changed_endpoints.contains(*name)) {
-            let endpoint = &facts.endpoints[name];
-            let atoms = update(&member.atoms, &endpoint.labels);
-            let ports = names.then(|| self.ports(endpoint)).filter(|ports| *ports != member.ports);
-            if atoms.is_some() || ports.is_some() {
-                let atoms = atoms.map_or_else(|| member.atoms.clone(), Arc::from);
-                let ports = ports.unwrap_or_else(|| member.ports.clone());
-                changed.push((name.clone(), Member { atoms, ports, addresses: member.addresses.clone() }));
-            }
-        }
-        let mut changed_sets = Vec::new();
         for (name, set) in facts.sets.iter().filter(|(name, _)| !self.changed_sets.contains(*name)) {
-            let none: Arc<[Atom]> = Arc::new([]);
-            let atoms = self.sets.get(name).map_or(&none, |(atoms, _)| atoms);
-            if let Some(atoms) = update(atoms, &set.labels) {
-                changed_sets.push((name.clone(), (atoms, set.nets.clone())));
+            let atoms = self.sets.get(name).map_or(&[][..], |(atoms, _)| atoms);
+            let mut kept: Vec<Atom> = atoms.iter().filter(|atom| !gone.contains_key(atom)).copied().collect();
+            kept.extend(self.asked.choosing_fresh(&set.labels));
+            kept.sort_unstable();
+            if kept != atoms {
+                changed.push((name.clone(), (kept, set.nets.clone())));
             }
         }
-        for (name, member) in changed {
-            self.set_member(&name, Some(member), stirred);
-        }
-        for (name, set) in changed_sets {
+        for (name, set) in changed {
             self.set_set(&name, Some(set), stirred);
         }
+    }
+
+    /// Endpoints that come to other atoms or names of ports by what is asked anew; those that changed themselves are asked anyway.
+    fn members_asked_anew(&self, facts: &Facts) -> Vec<(u32, Member)> {
+        let Changed { gone, names, fresh, .. } = self.asked.changed();
+        let member = |number: u32| {
+            let member = self.members.get(number as usize).and_then(Option::as_ref);
+            member.filter(|_| !self.changed_endpoints.contains(&number))
+        };
+        let mut asked: BTreeMap<u32, Vec<Atom>> = BTreeMap::new();
+        for &atom in fresh {
+            let selector = self.asked.of_atom(atom);
+            for number in self.roll.may_be_chosen_by(selector).filter(|&number| member(number).is_some()) {
+                if selector.matches(&facts.endpoints[self.roll.name(number)].labels) {
+                    asked.entry(number).or_default().push(atom);
+                }
+            }
+        }
+        for (atom, selector) in gone {
+            let may_have = selector.iter().flat_map(|selector| self.roll.may_be_chosen_by(selector));
+            for number in may_have.filter(|&number| member(number).is_some_and(|member| member.atoms.contains(atom))) {
+                asked.entry(number).or_default();
+            }
+        }
+        if *names {
+            for number in (0..self.members.len() as u32).filter(|&number| member(number).is_some()) {
+                asked.entry(number).or_default();
+            }
+        }
+        let changed = asked.into_iter().map(|(number, fresh)| {
+            let member = member(number).expect("it was found just now");
+            let mut atoms: Vec<Atom> = member.atoms.iter().filter(|atom| !gone.contains_key(atom)).copied().collect();
+            atoms.extend(fresh);
+            atoms.sort_unstable();
+            let ports = match names {
+                true => self.ports(&facts.endpoints[self.roll.name(number)]),
+                false => member.ports.clone(),
+            };
+            (number, Member { atoms: atoms.into(), ports, addresses: member.addresses.clone() })
+        });
+        changed.collect()
     }
 
     fn member(&self, endpoint: &Endpoint) -> Member {
@@ -164,11 +196,11 @@ impl Census {
         ports.into()
     }
 
-    fn set_member(&mut self, name: &Arc<str>, member: Option<Member>, stirred: &mut Stirred) {
-        let before = match &member {
-            Some(member) => self.members.insert(name.clone(), member.clone()),
-            None => self.members.remove(name),
-        };
+    fn set_member(&mut self, number: u32, member: Option<Member>, stirred: &mut Stirred) {
+        if self.members.len() <= number as usize {
+            self.members.resize(number as usize + 1, None);
+        }
+        let before = std::mem::replace(&mut self.members[number as usize], member.clone());
         if before == member {
             return;
         }
@@ -176,10 +208,10 @@ impl Census {
             [before, member].map(|member| member.map_or_else(Box::default, |member| member.addresses));
         for address in before.iter().filter(|address| !after.contains(address)) {
             let place = self.places.get_mut(address).expect("an address has a place");
-            place.holders.retain(|holder| holder != name);
+            place.holders.retain(|holder| *holder != number);
         }
         for address in after.iter().filter(|address| !before.contains(address)) {
-            self.places.entry(*address).or_default().holders.push(name.clone());
+            self.places.entry(*address).or_default().holders.push(number);
         }
         stirred.addresses.extend(before.iter().chain(&after));
     }
@@ -200,7 +232,7 @@ impl Census {
         let (old, new) = (nets(&before), nets(&after));
         for &net in old.difference(&new) {
             let class = self.nets.set_member(net, name, None);
-            self.drop_net(class);
+            self.give_back(class);
         }
         for &net in &new {
             self.nets.set_member(net, name, after.as_ref().map(|(atoms, _)| atoms.clone()));
@@ -208,7 +240,7 @@ impl Census {
         stirred.nets.extend(old.union(&new));
     }
 
-    fn drop_net(&mut self, class: Option<Class>) {
+    fn give_back(&mut self, class: Option<Class>) {
         if let Some(class) = class {
             self.classes.give(class);
         }
@@ -228,15 +260,17 @@ impl Census {
             let within = net.address()..=net.net().broadcast();
             addresses.extend(self.places.range(within).map(|(address, _)| *address));
         }
+        addresses.sort_unstable();
+        addresses.dedup();
         for address in addresses {
             self.classify_address(address);
         }
         for &net in &inner {
-            let traits = self.traits(net.address(), net.length(), &[]);
+            let traits = traits(&self.nets, (net.address(), net.length()), [].into_iter());
             let class = self.classes.take(traits);
             let entry = self.nets.get_mut(net).expect("it was found just now");
             let before = entry.class.replace(class);
-            self.drop_net(before);
+            self.give_back(before);
         }
         if !nets.is_empty() {
             self.peers.set_nets(self.nets.classes());
@@ -244,41 +278,43 @@ impl Census {
     }
 
     fn classify_address(&mut self, address: IpAddr) {
-        let place = &self.places[&address];
+        let Self { places, classes, nets, members, peers, .. } = self;
+        let place = places.get_mut(&address).expect("an address that was stirred has a place");
         let before = place.class;
-        let after = if place.holders.is_empty() {
-            self.places.remove(&address);
-            None
-        } else {
-            let length = if address.is_ipv4() { 32 } else { 128 };
-            let traits = self.traits(address, length, &place.holders);
-            Some(self.classes.take(traits))
-        };
-        if let Some(place) = self.places.get_mut(&address) {
-            place.class = after;
+        let after = (!place.holders.is_empty()).then(|| {
+            let holders = place.holders.iter().filter_map(|&number| members[number as usize].as_ref());
+            classes.take(traits(nets, (address, LENGTH_MAX), holders))
+        });
+        place.class = after;
+        if after.is_none() {
+            places.remove(&address);
         }
         if before != after {
-            self.peers.set_host(address, after);
+            peers.set_host(address, after);
         }
-        self.drop_net(before);
-    }
-
-    fn traits(&self, address: IpAddr, length: u8, holders: &[Arc<str>]) -> Traits {
-        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
-        let mut atoms: Vec<Atom> = self.nets.atoms_around(address, length).collect();
-        let members = holders.iter().map(|name| &self.members[name]);
-        let mut ports: Arc<[NamedPort]> = Arc::new([]);
-        for member in members {
-            atoms.extend(&*member.atoms);
-            if ports.is_empty() {
-                ports = member.ports.clone();
-            } else if ports != member.ports {
-                let all: BTreeSet<NamedPort> = ports.iter().chain(&*member.ports).cloned().collect();
-                ports = all.into_iter().collect();
-            }
-        }
-        atoms.sort_unstable();
-        atoms.dedup();
-        Traits { family, atoms: atoms.into(), ports }
+        self.give_back(before);
     }
 }
+
+/// What rules can tell of an address with these holders; the nets that count are up to so long.
+fn traits<'m>(nets: &Nets, (address, length): (IpAddr, u8), holders: impl Iterator<Item = &'m Member>) -> Traits {
+    let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+    let mut atoms: Vec<Atom> = nets.atoms_around(address, length).collect();
+    let mut ports: Option<Arc<[NamedPort]>> = None;
+    for member in holders {
+        atoms.extend(&*member.atoms);
+        ports = Some(match ports {
+            Some(ports) if ports != member.ports => {
+                let all: BTreeSet<NamedPort> = ports.iter().chain(&*member.ports).cloned().collect();
+                all.into_iter().collect()
+            }
+            _ => member.ports.clone(),
+        });
+    }
+    atoms.sort_unstable();
+    atoms.dedup();
+    Traits { family, atoms: atoms.into(), ports: ports.unwrap_or_default() }
+}
+
+/// As long as any net.
+const LENGTH_MAX: u8 = 128;

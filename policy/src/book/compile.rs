@@ -155,9 +155,6 @@ impl Book {
                     is_other |= made.blueprint.add_class(shift.class, traits);
                 }
             }
-            if made.blueprint.is_over() {
-                made.blueprint = blueprint(&made.draft, &self.census, self.places_max);
-            }
             if is_other {
                 made.program = Arc::new(made.blueprint.program());
             }
@@ -229,18 +226,11 @@ impl Local {
 
 /// A program of the draft that knows all classes.
 fn blueprint(draft: &Draft, census: &Census, places_max: usize) -> Blueprint {
-    let made = |places_max| {
-        let mut blueprint = Blueprint::new(draft, places_max);
-        for (class, traits) in census.classes().iter() {
-            blueprint.add_class(class, traits);
-            if blueprint.is_over() {
-                break;
-            }
-        }
-        blueprint
-    };
-    let blueprint = made(places_max);
-    if blueprint.is_over() { made(0) } else { blueprint }
+    let mut blueprint = Blueprint::new(draft, places_max);
+    for (class, traits) in census.classes().iter() {
+        blueprint.add_class(class, traits);
+    }
+    blueprint
 }
 
 /// What rules ask of peers; those that no peer can match ask nothing.

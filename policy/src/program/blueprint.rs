@@ -1,17 +1,18 @@
 //! How a program is made, and made anew when classes of addresses come and go.
 //!
 //! Rules ask few different things of peers, however many rules there are: each different question is a **test**. A class is told
-//! by the tests that hold for it, and most classes answer all but a few tests as an address would that nobody has. So a class costs the
-//! tests that name one of its atoms, and classes for which the same tests hold share a row.
+//! by the tests that hold for it, and it answers all but those that name one of its atoms as an address would that nobody has. So a
+//! class costs as many tests as it differs in, and classes for which the same tests hold share a row.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::bits::Bits;
+use super::pairs::Pairs;
 use super::rows::{Row, Rows};
 use super::services::{Built, Services};
 use super::term::{Atom, Kind, PeerTest, Ranges, ServiceTest, Term, Traits};
-use super::{Body, NONE, Program, Segment, Sources, Step};
+use super::{Body, NONE, Program, Segment, Sources, Step, TESTS_MAX};
 use crate::peers::Class;
 use crate::rule::{Action, Direction, Family};
 
@@ -31,16 +32,13 @@ pub(crate) struct Blueprint {
     by_atom: HashMap<Atom, Vec<u32>>,
     /// Of addresses that nobody has, the tests that hold, by family.
     nobody: [Vec<u32>; 2],
-    /// Of each service test, for which services it holds.
-    covers: Vec<Vec<u32>>,
     /// Rows by the tests that hold: which, and of how many classes.
     rows: HashMap<Arc<[u32]>, (u32, u32)>,
     tests_of: HashMap<Class, Arc<[u32]>>,
     free: Vec<u32>,
-    /// How many places the tables of all rows have.
-    places: usize,
     has_names: bool,
-    pairs_max: usize,
+    /// True when there is a table of pairs.
+    has_pairs: bool,
 }
 
 /// Terms by what else they ask.
@@ -48,9 +46,9 @@ pub(crate) struct Blueprint {
 struct TestTerms {
     /// Segment and position.
     alone: Vec<(u32, u32)>,
-    /// Segment, position and service test.
-    pairs: Vec<(u32, u32, u32)>,
-    /// Numbers among those that are checked further.
+    /// Segment, position, service test, and number among those that are looked up in sets of bits.
+    pairs: Vec<(u32, u32, u32, u32)>,
+    /// Such numbers of terms that cannot be looked up otherwise.
     further: Vec<u32>,
 }
 
@@ -62,7 +60,7 @@ struct Sorted {
     peers: Numbers<PeerTest>,
     terms: Vec<TestTerms>,
     services: Numbers<ServiceTest>,
-    /// Of each service test, the terms that ask it alone, and the numbers of those that are checked further.
+    /// Of each service test, the terms that ask it alone, and the numbers of those that are looked up in sets of bits.
     alone: Vec<Vec<(u32, u32)>>,
     further: Vec<Vec<u32>>,
     sources: Numbers<Option<Ranges>>,
@@ -71,16 +69,16 @@ struct Sorted {
 }
 
 impl Blueprint {
-    /// Of a draft, with tables of pairs up to so many places; 0 does without.
-    pub(crate) fn new(draft: &Draft, pairs_max: usize) -> Self {
+    /// Of a draft, with a table of pairs if it has up to so many places.
+    pub(crate) fn new(draft: &Draft, places_max: usize) -> Self {
         let mut sorted = Sorted::default();
         for terms in &draft.tiers {
-            sorted.add_tier(terms, pairs_max > 0);
+            sorted.add_tier(terms);
         }
         let has_names = sorted.checks.iter().any(|(_, check)| check.as_ref().is_some_and(|check| check.asks_peer()));
         let tests = std::mem::take(&mut sorted.peers.items);
         let terms = std::mem::take(&mut sorted.terms);
-        let (body, covers) = sorted.into_body(draft.direction);
+        let (body, has_pairs) = sorted.into_body(draft.direction, &terms, places_max);
         let mut by_atom: HashMap<Atom, Vec<u32>> = HashMap::new();
         for (at, test) in tests.iter().enumerate() {
             for atom in test.atoms().collect::<BTreeSet<_>>() {
@@ -91,7 +89,7 @@ impl Blueprint {
             let traits = Traits { family, atoms: Box::new([]), ports: Arc::new([]) };
             (0..tests.len() as u32).filter(|&at| tests[at as usize].holds(&traits)).collect::<Vec<u32>>()
         });
-        let empty = Row::new(&[], &[], Bits::default());
+        let empty = Row::unused();
         let program = Program { body: Arc::new(body), rows: Rows::new([empty.clone(), empty]), names: Arc::default() };
         let mut made = Self {
             program,
@@ -99,17 +97,14 @@ impl Blueprint {
             terms,
             by_atom,
             nobody,
-            covers,
             rows: HashMap::new(),
             tests_of: HashMap::new(),
             free: Vec::new(),
-            places: 0,
             has_names,
-            pairs_max,
+            has_pairs,
         };
         for at in 0..2 {
             let row = made.row(&made.nobody[at]);
-            made.places += row.places();
             made.program.rows.put_row(at, row);
         }
         made.rows = HashMap::from([(made.nobody[1].clone().into(), (1, 1))]);
@@ -120,11 +115,6 @@ impl Blueprint {
     /// The program as it is now.
     pub(crate) fn program(&self) -> Program {
         self.program.clone()
-    }
-
-    /// True when its tables of pairs have grown over the limit, so that it is to be made without.
-    pub(crate) fn is_over(&self) -> bool {
-        self.pairs_max > 0 && self.places > self.pairs_max
     }
 
     /// Whether it tells addresses with these traits from those that nobody has.
@@ -166,8 +156,7 @@ impl Blueprint {
         if *classes == 0 {
             let row = *row;
             self.rows.remove(&holding);
-            self.places -= self.program.rows.row(row).places();
-            self.program.rows.put_row(row as usize, Row::new(&[], &[], Bits::default()));
+            self.program.rows.put_row(row as usize, Row::unused());
             self.free.push(row);
         }
         true
@@ -180,7 +169,6 @@ impl Blueprint {
             return *row;
         }
         let row = self.row(holding);
-        self.places += row.places();
         let at = self.free.pop().unwrap_or_else(|| self.program.rows.len() as u32);
         self.program.rows.put_row(at as usize, row);
         self.rows.insert(holding.clone(), (at, 1));
@@ -188,35 +176,27 @@ impl Blueprint {
     }
 
     fn row(&self, holding: &[u32]) -> Row {
-        let count = self.program.body.segments.len();
-        let mut firsts = vec![NONE; count];
-        let mut pairs: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        let mut further: Vec<u32> = Vec::new();
-        let mut places = self.places;
-        for terms in holding.iter().map(|&test| &self.terms[test as usize]) {
-            for &(segment, position) in &terms.alone {
-                lower(&mut firsts[segment as usize], position);
-            }
-            for &(segment, position, service) in &terms.pairs {
-                if places > self.pairs_max {
-                    break;
-                }
-                for &service in &self.covers[service as usize] {
-                    let firsts = pairs.entry(service).or_insert_with(|| vec![NONE; count]);
-                    lower(&mut firsts[segment as usize], position);
-                }
-                places = self.places + pairs.len();
-            }
-            further.extend(&terms.further);
+        let body = &self.program.body;
+        let mut firsts = vec![NONE; body.segments.len()];
+        let terms = || holding.iter().map(|&test| (test, &self.terms[test as usize]));
+        for &(segment, position) in terms().flat_map(|(_, terms)| &terms.alone) {
+            lower(&mut firsts[segment as usize], position);
+        }
+        let mut tests: Vec<u32> = terms().filter(|(_, terms)| !terms.pairs.is_empty()).map(|(test, _)| test).collect();
+        let mut further: Vec<u32> = terms().flat_map(|(_, terms)| &terms.further).copied().collect();
+        if !self.has_pairs || tests.len() > TESTS_MAX {
+            tests.clear();
+            further.extend(terms().flat_map(|(_, terms)| terms.pairs.iter().map(|&(.., number)| number)));
         }
         further.sort_unstable();
-        let pairs: Vec<_> = pairs.into_iter().collect();
-        Row::new(&firsts, &pairs, Bits::new(further.into_iter().map(|at| at as usize), self.program.body.checks.len()))
+        let further = (!further.is_empty())
+            .then(|| Bits::new(further.into_iter().map(|number| number as usize), body.checks.len()));
+        Row::new(&firsts, &tests, further)
     }
 }
 
 impl Sorted {
-    fn add_tier(&mut self, terms: &[Term], has_pairs: bool) {
+    fn add_tier(&mut self, terms: &[Term]) {
         let first = self.steps.len() as u32;
         self.steps.extend(terms.iter().map(|term| Step { action: term.action, by: term.by }));
         for is_log in [true, false] {
@@ -224,7 +204,7 @@ impl Sorted {
             let of_segment = (first..).zip(terms).filter(|(_, term)| (term.action == Action::Log) == is_log);
             let mut is_empty = true;
             for (position, term) in of_segment {
-                self.add((segment, position), term, has_pairs);
+                self.add((segment, position), term);
                 is_empty = false;
             }
             if !is_empty {
@@ -233,7 +213,7 @@ impl Sorted {
         }
     }
 
-    fn add(&mut self, (segment, position): (u32, u32), term: &Term, has_pairs: bool) {
+    fn add(&mut self, (segment, position): (u32, u32), term: &Term) {
         let service = self.services.of(&term.service);
         self.alone.resize_with(self.services.items.len(), Vec::new);
         self.further.resize_with(self.services.items.len(), Vec::new);
@@ -247,21 +227,23 @@ impl Sorted {
         let terms = &mut self.terms[peer as usize];
         if !is_further && term.service.is_trivial() {
             terms.alone.push((segment, position));
-        } else if !is_further && has_pairs {
-            terms.pairs.push((segment, position, service));
-        } else {
-            let number = self.checks.len() as u32;
-            self.checks.push((position, term.check.clone()));
-            terms.further.push(number);
-            self.further[service as usize].push(number);
-            let source = self.sources.of(&term.source_ports);
-            self.source_further.resize_with(self.sources.items.len(), Vec::new);
-            self.source_further[source as usize].push(number);
+            return;
         }
+        let number = self.checks.len() as u32;
+        if is_further {
+            terms.further.push(number);
+        } else {
+            terms.pairs.push((segment, position, service, number));
+        }
+        self.checks.push((position, term.check.clone()));
+        self.further[service as usize].push(number);
+        let source = self.sources.of(&term.source_ports);
+        self.source_further.resize_with(self.sources.items.len(), Vec::new);
+        self.source_further[source as usize].push(number);
     }
 
-    /// What does not depend on peers, and for which services each service test holds.
-    fn into_body(self, direction: Direction) -> (Body, Vec<Vec<u32>>) {
+    /// What does not depend on who the peers are, and whether there is a table of pairs.
+    fn into_body(self, direction: Direction, terms: &[TestTerms], places_max: usize) -> (Body, bool) {
         let Built { services, holding } = Services::build(&self.services.items);
         let count = self.segments.len();
         let mut firsts = vec![NONE; holding.len() * count];
@@ -274,17 +256,20 @@ impl Sorted {
                 }
             }
         }
+        let pairs = pairs_of(terms, &covers, (count, places_max));
+        let has_pairs = pairs.is_some();
         let body = Body {
             direction,
             segments: self.segments.into(),
             steps: self.steps.into(),
             services,
             firsts: firsts.into(),
+            pairs: Pairs::new(&pairs.unwrap_or_default(), count),
             further: bits_of(&holding, &self.further, self.checks.len()),
             sources: Sources::build(&self.sources.items, &self.source_further, self.checks.len()),
             checks: self.checks.into(),
         };
-        (body, covers)
+        (body, has_pairs)
     }
 }
 
@@ -299,6 +284,27 @@ impl Sources {
         let Built { services, holding } = Services::build(&tests);
         Some(Self { services, further: bits_of(&holding, further, limit) })
     }
+}
+
+/// The firsts of each test and service, by segment, of terms that look at both; none if they take too many places.
+fn pairs_of(
+    terms: &[TestTerms],
+    covers: &[Vec<u32>],
+    (segments, places_max): (usize, usize),
+) -> Option<BTreeMap<(u32, u32), Vec<u32>>> {
+    let mut pairs = BTreeMap::new();
+    for (test, terms) in (0..).zip(terms) {
+        for &(segment, position, service, _) in &terms.pairs {
+            for &service in &covers[service as usize] {
+                let firsts = pairs.entry((test, service)).or_insert_with(|| vec![NONE; segments]);
+                lower(&mut firsts[segment as usize], position);
+            }
+            if pairs.len() * 2 > places_max {
+                return None;
+            }
+        }
+    }
+    Some(pairs)
 }
 
 /// Of each service the terms that one of its tests has.

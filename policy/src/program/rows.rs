@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::NONE;
 use super::bits::Bits;
 use crate::peers::Class;
 use crate::rule::Family;
@@ -19,11 +18,10 @@ pub(super) struct Rows {
 /// What holds for peers of some classes.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
-    /// The mask of the table; for each segment the first term that looks at the peer alone; then the table: for each place a service
-    /// and, for each segment, the first term that looks at both.
+    /// For each segment the first term that looks at the peer alone; then the tests that hold and that terms with a service ask too.
     words: Arc<[u32]>,
-    /// The terms that this peer will do for, among those that are checked further.
-    pub(super) further: Arc<Bits>,
+    /// The terms that this peer will do for, among those that are looked up in sets of bits; none where there are no such.
+    pub(super) further: Option<Arc<Bits>>,
 }
 
 impl Rows {
@@ -106,11 +104,6 @@ impl Rows {
         }
     }
 
-    /// Row number `at`.
-    pub(super) fn row(&self, at: u32) -> &Row {
-        &self.rows[at as usize]
-    }
-
     /// How many rows there are.
     pub(super) fn len(&self) -> usize {
         self.rows.len()
@@ -122,53 +115,27 @@ impl Rows {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        let rows = self.rows.iter().map(|row| size_of::<Row>() + size_of_val(&*row.words) + row.further.bytes());
+        let rows = self.rows.iter().map(|row| {
+            size_of::<Row>() + size_of_val(&*row.words) + row.further.as_ref().map_or(0, |bits| bits.bytes())
+        });
         size_of_val(&*self.places) + rows.sum::<usize>()
     }
 }
 
 impl Row {
-    /// Of the firsts of terms that look at the peer alone, and of those that look at the service too: for each service that has
-    /// any, the firsts by segment.
-    pub(super) fn new(firsts: &[u32], pairs: &[(u32, Vec<u32>)], further: Bits) -> Self {
-        let count = firsts.len();
-        let places = (pairs.len() * 2).next_power_of_two();
-        let mut words = vec![places as u32 - 1];
-        words.extend(firsts);
-        words.resize(1 + count + places * (1 + count), NONE);
-        for (service, firsts) in pairs {
-            let mut at = slot_of(*service) & (places - 1);
-            while words[1 + count + at * (1 + count)] != EMPTY {
-                at = (at + 1) & (places - 1);
-            }
-            let place = &mut words[1 + count + at * (1 + count)..][..1 + count];
-            place[0] = *service;
-            place[1..].copy_from_slice(firsts);
-        }
-        Self { words: words.into(), further: Arc::new(further) }
+    pub(super) fn new(firsts: &[u32], tests: &[u32], further: Option<Bits>) -> Self {
+        Self { words: firsts.iter().chain(tests).copied().collect(), further: further.map(Arc::new) }
     }
 
-    /// The firsts, by segment, of terms that look at the peer alone, and of those that look at the service too.
+    /// A row of no class.
+    pub(super) fn unused() -> Self {
+        Self::new(&[], &[], None)
+    }
+
+    /// The firsts, by segment, of terms that look at the peer alone, and the tests to look up with the service.
     #[inline]
-    pub(super) fn firsts(&self, service: u32, count: usize) -> (&[u32], &[u32]) {
-        let mask = self.words[0] as usize;
-        let firsts = &self.words[1..][..count];
-        let mut at = slot_of(service) & mask;
-        loop {
-            let place = &self.words[1 + count + at * (1 + count)..][..1 + count];
-            if place[0] == service {
-                return (firsts, &place[1..]);
-            }
-            if place[0] == EMPTY {
-                return (firsts, firsts);
-            }
-            at = (at + 1) & mask;
-        }
-    }
-
-    /// How many places its table has.
-    pub(super) fn places(&self) -> usize {
-        self.words[0] as usize + 1
+    pub(super) fn parts(&self, segments: usize) -> (&[u32], &[u32]) {
+        self.words.split_at(segments)
     }
 }
 
@@ -177,12 +144,7 @@ fn place_of(class: Class) -> usize {
     class.0.wrapping_mul(MIX) as usize >> 8
 }
 
-#[inline]
-fn slot_of(service: u32) -> usize {
-    service.wrapping_mul(MIX) as usize >> 8
-}
-
-/// No class, row or service has this number.
+/// No class and no row has this number.
 const EMPTY: u32 = u32::MAX;
 /// 2^32 divided by the golden ratio.
 const MIX: u32 = 0x9e37_79b9;

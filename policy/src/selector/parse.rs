@@ -1,241 +1,247 @@
-//! Reads a selector, and writes one that reads back as the same.
-//!
-//! ```text
-//!  or      = and { "||" and }
-//!  and     = operand { "&&" operand }
-//!  operand = "!" operand | "(" or ")" | "all()" | "global()" | "has(" label ")"
-//!          | label ( "==" | "!=" | "contains" | "starts with" | "ends with" ) value
-//!          | label ( "in" | "not in" ) "{" [ value { "," value } ] "}"
-//!  value   = '"' any but '"' '"' | "'" any but "'" "'"
-//! ```
-//!
-//! An empty text chooses everything. `!=` and `not in` hold for what lacks the label. `global()` chooses what is in no namespace.
-//! Parentheses and negations may be nested [`DEPTH_MAX`] deep: whoever reads, compares or drops a selector goes as deep.
+//! From text to [`Selector`], by recursive descent. The only recursion is by parentheses, which are counted.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use super::Selector;
-use crate::labels::NAMESPACE;
+use crate::labels::{ACCOUNT, ACCOUNT_PREFIX, NAMESPACE, NAMESPACE_PREFIX, is_key};
 
-/// Why a text is no selector.
+/// How deep parentheses may be nested.
+pub const NESTING_MAX: usize = 64;
+
+/// Whose labels an expression speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Those of endpoints and network sets themselves.
+    Endpoints,
+    /// Those of the namespaces they are in.
+    Namespaces,
+    /// Those of the service accounts they run under.
+    Accounts,
+}
+
+/// Where a selector cannot be read, and why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the selector '{text}' is wrong at character {at}: {fault}")]
-pub struct SelectorError {
-    /// The text, its end left out where it is long.
-    pub text: String,
-    /// Where, counted from 1.
-    pub at: usize,
-    /// What was found, or is missing.
-    pub fault: &'static str,
+#[error("column {column}: {problem}, found {found}")]
+pub struct SyntaxError {
+    /// The character at which reading stopped, counted from 1.
+    pub column: usize,
+    /// What was expected there.
+    pub problem: String,
+    /// What stands there instead, cut to a few characters.
+    pub found: String,
 }
 
-impl FromStr for Selector {
-    type Err = SelectorError;
-
-    fn from_str(text: &str) -> Result<Self, SelectorError> {
-        let mut reader = Reader { text, at: 0 };
-        reader.blanks();
-        let read = if reader.rest().is_empty() { Ok(Selector::All) } else { reader.or(0) };
-        let whole = read.and_then(|selector| match reader.rest() {
-            "" => Ok(selector),
-            _ => Err("an operator '&&' or '||' is missing here, or there is too much"),
-        });
-        whole.map_err(|fault| SelectorError {
-            text: text.chars().take(SHOWN_MAX).collect(),
-            at: text[..reader.at].chars().count() + 1,
-            fault,
-        })
+pub(super) fn parse(text: &str, scope: Scope) -> Result<Selector, SyntaxError> {
+    let mut parser = Parser { text, at: 0, depth: 0, scope };
+    parser.skip_spaces();
+    if parser.rest().is_empty() {
+        return Ok(parser.everything());
+    }
+    let selector = parser.or()?;
+    match parser.rest().is_empty() {
+        true => Ok(selector),
+        false => Err(parser.error("expected && or || or the end")),
     }
 }
 
-struct Reader<'a> {
+struct Parser<'a> {
     text: &'a str,
+    /// The next byte, never a space between parts.
     at: usize,
+    depth: usize,
+    scope: Scope,
 }
 
-type Read<T> = Result<T, &'static str>;
-
-impl Reader<'_> {
-    fn rest(&self) -> &str {
-        &self.text[self.at..]
+impl<'a> Parser<'a> {
+    fn or(&mut self) -> Result<Selector, SyntaxError> {
+        let mut parts = vec![self.and()?];
+        while self.eat("||") {
+            parts.push(self.and()?);
+        }
+        Ok(Selector::or(parts))
     }
 
-    fn blanks(&mut self) {
-        self.at = self.text.len() - self.rest().trim_start().len();
+    fn and(&mut self) -> Result<Selector, SyntaxError> {
+        let mut parts = vec![self.not()?];
+        while self.eat("&&") {
+            parts.push(self.not()?);
+        }
+        Ok(Selector::and(parts))
     }
 
-    /// Goes behind `word` and the blanks after it, if it stands here.
-    fn takes(&mut self, word: &str) -> bool {
-        let there = self.rest().starts_with(word);
-        if there {
-            self.at += word.len();
-            self.blanks();
+    fn not(&mut self) -> Result<Selector, SyntaxError> {
+        let mut is_negated = false;
+        while self.eat("!") {
+            is_negated = !is_negated;
         }
-        there
+        let one = self.one()?;
+        Ok(if is_negated { Selector::negation(one) } else { one })
     }
 
-    /// The same of a word that must not go on.
-    fn takes_word(&mut self, word: &str) -> bool {
-        let whole = self.rest().strip_prefix(word).is_some_and(|rest| !rest.starts_with(of_label));
-        whole && self.takes(word)
-    }
-
-    fn or(&mut self, depth: usize) -> Read<Selector> {
-        let mut any = vec![self.and(depth)?];
-        while self.takes("||") {
-            any.push(self.and(depth)?);
+    fn one(&mut self) -> Result<Selector, SyntaxError> {
+        if self.rest().starts_with('(') {
+            return self.parenthesised();
         }
-        Ok(if any.len() == 1 { any.remove(0) } else { Selector::Or(any) })
-    }
-
-    fn and(&mut self, depth: usize) -> Read<Selector> {
-        let mut all = vec![self.operand(depth)?];
-        while self.takes("&&") {
-            all.push(self.operand(depth)?);
+        let start = self.at;
+        let word = self.word();
+        if word.is_empty() {
+            return Err(self.error("expected a label, has(..), all(), global(), ! or ("));
         }
-        Ok(if all.len() == 1 { all.remove(0) } else { Selector::And(all) })
-    }
-
-    fn operand(&mut self, depth: usize) -> Read<Selector> {
-        if depth > DEPTH_MAX {
-            return Err("it is nested too deep");
-        }
-        if self.takes("!") {
-            return Ok(not(self.operand(depth + 1)?));
-        }
-        if self.takes("(") {
-            let inner = self.or(depth + 1)?;
-            return self.closed(inner);
-        }
-        for (name, selector) in [("all(", Selector::All), ("global(", not(Selector::Has(NAMESPACE.into())))] {
-            if self.takes(name) {
-                return self.closed(selector);
+        let is_call = self.rest().starts_with('(');
+        self.skip_spaces();
+        match word {
+            "all" if is_call => self.empty_call().map(|()| self.everything()),
+            "global" if is_call => self.empty_call().map(|()| Selector::negation(Selector::Has(NAMESPACE.into()))),
+            "has" if is_call => self.has(),
+            _ if is_call => {
+                self.at = start;
+                Err(self.error("only all(), global() and has(..) are called"))
+            }
+            key => {
+                let key = self.key(key, start)?;
+                self.comparison(key)
             }
         }
-        if self.takes("has(") {
-            let label = self.label()?;
-            return self.closed(Selector::Has(label));
-        }
-        let label = self.label()?;
-        self.comparison(label)
     }
 
-    fn closed(&mut self, selector: Selector) -> Read<Selector> {
-        if self.takes(")") { Ok(selector) } else { Err("')' is missing") }
+    fn parenthesised(&mut self) -> Result<Selector, SyntaxError> {
+        if self.depth == NESTING_MAX {
+            return Err(self.error(&format!("parentheses are nested more than {NESTING_MAX} deep")));
+        }
+        self.eat("(");
+        self.depth += 1;
+        let inner = self.or()?;
+        self.depth -= 1;
+        self.expect(")")?;
+        Ok(inner)
     }
 
-    fn comparison(&mut self, label: Arc<str>) -> Read<Selector> {
-        if self.takes("==") {
-            return Ok(Selector::Equals(label, self.value()?));
-        }
-        if self.takes("!=") {
-            return Ok(not(Selector::Equals(label, self.value()?)));
-        }
-        if self.takes_word("contains") {
-            return Ok(Selector::Contains(label, self.value()?));
-        }
-        if self.takes_word("starts") && self.takes_word("with") {
-            return Ok(Selector::StartsWith(label, self.value()?));
-        }
-        if self.takes_word("ends") && self.takes_word("with") {
-            return Ok(Selector::EndsWith(label, self.value()?));
-        }
-        let negated = self.takes_word("not");
-        if !self.takes_word("in") {
-            return Err("one of ==, !=, in, not in, contains, starts with, ends with is missing");
-        }
-        let chosen = Selector::In(label, self.values()?);
-        Ok(if negated { not(chosen) } else { chosen })
+    fn empty_call(&mut self) -> Result<(), SyntaxError> {
+        self.expect("(")?;
+        self.expect(")")
     }
 
-    fn label(&mut self) -> Read<Arc<str>> {
-        let rest = self.rest();
-        let length = rest.find(|character| !of_label(character)).unwrap_or(rest.len());
-        if length == 0 {
-            return Err("a label or one of has(), all(), global() is missing");
-        }
-        let label = rest[..length].into();
-        self.at += length;
-        self.blanks();
-        Ok(label)
+    fn has(&mut self) -> Result<Selector, SyntaxError> {
+        self.expect("(")?;
+        let start = self.at;
+        let word = self.word();
+        let key = self.key(word, start)?;
+        self.skip_spaces();
+        self.expect(")")?;
+        Ok(Selector::Has(key))
     }
 
-    fn values(&mut self) -> Read<Vec<Arc<str>>> {
-        if !self.takes("{") {
-            return Err("'{' is missing");
+    fn comparison(&mut self, key: Arc<str>) -> Result<Selector, SyntaxError> {
+        if self.eat("==") {
+            return Ok(Selector::Equals(key, self.value()?));
         }
+        if self.eat("!=") {
+            return Ok(Selector::negation(Selector::Equals(key, self.value()?)));
+        }
+        let start = self.at;
+        let first = self.word();
+        self.skip_spaces();
+        let words = match first {
+            "not" | "starts" | "ends" => (first, self.word()),
+            _ => (first, ""),
+        };
+        self.skip_spaces();
+        match words {
+            ("in", _) => Ok(Selector::any_of(key, self.set()?)),
+            ("not", "in") | ("notin", _) => Ok(Selector::negation(Selector::any_of(key, self.set()?))),
+            ("contains", _) => Ok(Selector::Contains(key, self.value()?)),
+            ("starts", "with") | ("startswith", _) => Ok(Selector::StartsWith(key, self.value()?)),
+            ("ends", "with") | ("endswith", _) => Ok(Selector::EndsWith(key, self.value()?)),
+            _ => {
+                self.at = start;
+                Err(self.error("expected ==, !=, in, not in, contains, starts with or ends with after the label"))
+            }
+        }
+    }
+
+    fn set(&mut self) -> Result<Vec<Arc<str>>, SyntaxError> {
+        self.expect("{")?;
         let mut values = Vec::new();
-        while !self.takes("}") {
-            if !(values.is_empty() || self.takes(",")) {
-                return Err("',' or '}' is missing");
-            }
+        while self.rest().starts_with(['"', '\'']) {
             values.push(self.value()?);
+            if !self.eat(",") {
+                break;
+            }
         }
+        self.expect("}")?;
         Ok(values)
     }
 
-    fn value(&mut self) -> Read<Arc<str>> {
+    fn value(&mut self) -> Result<Arc<str>, SyntaxError> {
         let rest = self.rest();
-        let quote =
-            rest.chars().next().filter(|&quote| matches!(quote, '"' | '\'')).ok_or("a value in quotes is missing")?;
-        let length = rest[1..].find(quote).ok_or("the value's closing quote is missing")?;
-        let value = rest[1..=length].into();
+        let quote = rest.chars().next().filter(|quote| matches!(quote, '"' | '\''));
+        let quote = quote.ok_or_else(|| self.error("expected a value in quotes"))?;
+        let length = rest[1..].find(quote).ok_or_else(|| self.error("the quote has no end"))?;
         self.at += length + 2;
-        self.blanks();
-        Ok(value)
+        self.skip_spaces();
+        Ok(rest[1..=length].into())
     }
-}
 
-/// What labels are made of.
-fn of_label(character: char) -> bool {
-    character.is_ascii_alphanumeric() || matches!(character, '_' | '.' | '/' | '-')
-}
+    /// A label's key under the name it has at an endpoint.
+    fn key(&mut self, word: &str, start: usize) -> Result<Arc<str>, SyntaxError> {
+        if !is_key(word) {
+            self.at = start;
+            return Err(self.error("expected a label of 1 to 512 letters, digits, '.', '_', '/' and '-'"));
+        }
+        Ok(match self.scope {
+            Scope::Endpoints => word.into(),
+            Scope::Namespaces => format!("{NAMESPACE_PREFIX}{word}").into(),
+            Scope::Accounts => format!("{ACCOUNT_PREFIX}{word}").into(),
+        })
+    }
 
-fn not(selector: Selector) -> Selector {
-    Selector::Not(Box::new(selector))
-}
-
-/// In the grammar above, each operand of `&&` and `||` in parentheses if it is made of others.
-impl fmt::Display for Selector {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quoted = |value: &str| if value.contains('"') { format!("'{value}'") } else { format!("\"{value}\"") };
-        let joined = |selectors: &[Selector], by: &str| {
-            let operands: Vec<String> = selectors.iter().map(operand).collect();
-            operands.join(by)
-        };
-        match self {
-            Selector::All => out.write_str("all()"),
-            Selector::Has(label) => write!(out, "has({label})"),
-            Selector::Equals(label, value) => write!(out, "{label} == {}", quoted(value)),
-            Selector::In(label, values) => {
-                let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
-                write!(out, "{label} in {{{}}}", values.join(", "))
-            }
-            Selector::Contains(label, value) => write!(out, "{label} contains {}", quoted(value)),
-            Selector::StartsWith(label, value) => write!(out, "{label} starts with {}", quoted(value)),
-            Selector::EndsWith(label, value) => write!(out, "{label} ends with {}", quoted(value)),
-            Selector::Not(selector) => write!(out, "!{}", operand(selector)),
-            Selector::And(selectors) if selectors.is_empty() => out.write_str("all()"),
-            Selector::Or(selectors) if selectors.is_empty() => out.write_str("!all()"),
-            Selector::And(selectors) => out.write_str(&joined(selectors, " && ")),
-            Selector::Or(selectors) => out.write_str(&joined(selectors, " || ")),
+    fn everything(&self) -> Selector {
+        match self.scope {
+            Scope::Endpoints => Selector::All,
+            Scope::Namespaces => Selector::Has(NAMESPACE.into()),
+            Scope::Accounts => Selector::Has(ACCOUNT.into()),
         }
     }
-}
 
-fn operand(selector: &Selector) -> String {
-    match selector {
-        Selector::And(_) | Selector::Or(_) => format!("({selector})"),
-        // `!a == "b"` negates the comparison, as people would read it.
-        _ => selector.to_string(),
+    fn word(&mut self) -> &'a str {
+        let rest = self.rest();
+        let is_part = |one: char| one.is_ascii_alphanumeric() || "_./-".contains(one);
+        let length = rest.find(|one| !is_part(one)).unwrap_or(rest.len());
+        self.at += length;
+        &rest[..length]
+    }
+
+    fn eat(&mut self, part: &str) -> bool {
+        let is_next = self.rest().starts_with(part);
+        if is_next {
+            self.at += part.len();
+            self.skip_spaces();
+        }
+        is_next
+    }
+
+    fn expect(&mut self, part: &str) -> Result<(), SyntaxError> {
+        if self.eat(part) { Ok(()) } else { Err(self.error(&format!("expected '{part}'"))) }
+    }
+
+    fn skip_spaces(&mut self) {
+        self.at = self.text.len() - self.rest().trim_ascii_start().len();
+    }
+
+    fn rest(&self) -> &'a str {
+        &self.text[self.at..]
+    }
+
+    fn error(&self, problem: &str) -> SyntaxError {
+        let column = self.text[..self.at].chars().count() + 1;
+        let mut found: String = self.rest().chars().take(FOUND_MAX).collect();
+        if found.len() < self.rest().len() {
+            found.push_str("..");
+        }
+        let found = if found.is_empty() { "the end".to_owned() } else { format!("'{}'", found.escape_debug()) };
+        SyntaxError { column, problem: problem.to_owned(), found }
     }
 }
 
-/// Levels of parentheses and negations that are read.
-pub const DEPTH_MAX: usize = 100;
-const SHOWN_MAX: usize = 200;
-
-#[cfg(test)]
-mod tests;
+/// So much of what was found is shown.
+const FOUND_MAX: usize = 24;

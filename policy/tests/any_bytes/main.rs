@@ -48,6 +48,35 @@ fn drive(bytes: &[u8]) {
         let tuples: Vec<Tuple> = (0..12).map(|_| draw.tuple()).collect();
         compare(&book, &switch, &tuples);
     }
+    assert_eq!(sizes(&book), sizes(&from_scratch(&book)), "left: grown by changes; right: of the same facts at once");
+    remove_all(&mut book);
+    switch.take(&mut book);
+    assert_eq!((switch.programs.len(), book.programs_made(), book.classes()), (0, 0, 2));
+}
+
+/// How much it tells apart, and how many programs that makes.
+fn sizes(book: &Book) -> (usize, usize) {
+    (book.classes(), book.programs_made())
+}
+
+fn from_scratch(book: &Book) -> Book {
+    let (mut fresh, facts) = (Book::new(), book.facts().clone());
+    facts.endpoints.into_values().for_each(|endpoint| fresh.set_endpoint(endpoint));
+    facts.sets.into_values().for_each(|set| fresh.set_network_set(set));
+    facts.policies.into_values().for_each(|policy| fresh.set_policy(policy).expect("it was taken before"));
+    facts.profiles.into_values().for_each(|profile| fresh.set_profile(profile).expect("it was taken before"));
+    facts.tiers.into_values().for_each(|tier| fresh.set_tier(tier).expect("it was taken before"));
+    fresh.compile();
+    fresh
+}
+
+fn remove_all(book: &mut Book) {
+    let facts = book.facts().clone();
+    assert!(facts.endpoints.keys().all(|name| book.remove_endpoint(name)));
+    assert!(facts.policies.keys().all(|name| book.remove_policy(name)));
+    assert!(facts.sets.keys().all(|name| book.remove_network_set(name)));
+    assert!(facts.profiles.keys().all(|name| book.remove_profile(name)));
+    assert!(facts.tiers.keys().all(|name| book.remove_tier(name)));
 }
 
 fn change(book: &mut Book, draw: &mut Draw<'_>) {
