@@ -30,6 +30,7 @@ pub use offload::{Gso, Offload, UnknownGso, VNET_HEADER_LEN};
 pub use prefix::{Prefix, PrefixError};
 pub use segment::{
     ChecksumForm, Cut, CutError, HEADERS_MAX, SEGMENTS_MAX, TCP_CSUM_OFFSET, UDP_CSUM_OFFSET, complete_checksum,
+    complete_checksum_at,
 };
 pub use slot::{FRAME_LEN_MAX, FrameRef, HEADROOM, NO_TAIL, SMALL_LEN, START_LEN, Slots};
 pub use vni::{Vni, VniError};

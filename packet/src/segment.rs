@@ -239,17 +239,22 @@ pub fn complete_checksum(head: &mut [u8], tail: &[u8], offload: &mut Offload) ->
     if offload.gso != Gso::None {
         return Err(CutError::Kind(offload.gso));
     }
-    if !offload.needs_csum {
-        return Ok(());
+    if offload.needs_csum {
+        complete_checksum_at(head, tail, (offload.csum_start, offload.csum_offset))?;
+        offload.needs_csum = false;
     }
-    let wrong = CutError::Checksum { start: offload.csum_start, offset: offload.csum_offset };
-    let (start, offset) = (usize::from(offload.csum_start), usize::from(offload.csum_offset));
+    Ok(())
+}
+
+/// The same of the checksum at `offset` in what begins at `start`, which is unfinished.
+pub fn complete_checksum_at(head: &mut [u8], tail: &[u8], (start, offset): (u16, u16)) -> Result<(), CutError> {
+    let (wrong, is_udp) = (CutError::Checksum { start, offset }, offset == UDP_CSUM_OFFSET);
+    let (start, offset) = (usize::from(start), usize::from(offset));
     let covered = head.get_mut(start..).filter(|_| start >= ETHERNET_LEN).ok_or(wrong)?;
     let sum = Sum::of(covered).add_bytes(tail);
     let field = covered.get_mut(offset..).and_then(|rest| rest.first_chunk_mut::<2>()).ok_or(wrong)?;
-    let checksum = if offload.csum_offset == UDP_CSUM_OFFSET { sum.finish_udp() } else { sum.finish() };
+    let checksum = if is_udp { sum.finish_udp() } else { sum.finish() };
     *field = checksum.to_be_bytes();
-    offload.needs_csum = false;
     Ok(())
 }
 

@@ -25,7 +25,7 @@ pub struct Lane {
     pub returns: Arc<Returns>,
     /// The turn's clock: seconds since the switch started.
     pub now_seconds: u32,
-    /// Rows that the glance did not know.
+    /// Rows that a glance did not tell.
     pub(crate) others: Box<Others>,
     /// Scratch memory of lookups.
     pub(crate) lookups: Box<Lookups>,

@@ -2,6 +2,7 @@
 //!
 //! | stage | asks | lets go |
 //! |---|---|---|
+//! | `glance` | is it one of the many? | nothing: it only spares plain frames the next two |
 //! | `parse` | what is it? | malformed frames; ARP, ND and what the switch consumes |
 //! | `leaving` | may it leave its workload? | spoofed sources |
 //! | `route` | where to? | no route, blackholes, packets for the gateway itself |

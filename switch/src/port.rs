@@ -47,6 +47,8 @@ pub struct Port {
     pub number: u16,
     /// Longest IP packet the other end takes, in bytes.
     pub mtu: u16,
+    /// How fast the workload's traffic may be.
+    pub limits: Limits,
     /// Where the frames come and go.
     pub link: Link,
     /// What happened here.
@@ -65,15 +67,12 @@ pub struct Port {
     pub sources_v6: Vec<u128>,
     /// Drop frames whose source Ethernet address is not `mac`.
     pub strict_mac: bool,
-    /// How fast the workload's traffic may be.
-    pub limits: Limits,
     /// Chooses the queue of each frame that comes, where the kernel can be told to.
     pub steering: Option<Steering>,
 }
 
 /// What carries the frames. Its tag is a byte, not folded into what it holds: each write asks for it.
 #[repr(u8)]
-#[allow(clippy::large_enum_variant, reason = "a port is made once and lies where it is")]
 pub enum Link {
     /// A TAP with virtio headers.
     Tap(Tap),

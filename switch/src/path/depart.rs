@@ -133,7 +133,12 @@ fn settle(
             packets.add(1);
             bytes.add(burst.length[row].into());
         }
-        Err(reason) => refuse_row(burst, (world, worker), row, reason),
+        Err(reason) => {
+            if let Some(port) = world.port(burst.to[row]).filter(|_| reason == Reason::OverLimit) {
+                port.counters.of(worker).add(Count::OverLimit, 1);
+            }
+            drop_row(burst, (world, worker), row, reason);
+        }
     }
 }
 
@@ -142,17 +147,6 @@ fn settle(
 fn is_any_flow_repeated((burst, slots): (&Burst, &Slots), rows: &[u8], join: &mut Join) -> bool {
     let hash = |&row: &u8| flow_hash(slots.start(burst.head[usize::from(row)]), burst, row.into());
     rows.len() > 1 && join.is_any_repeated(rows.iter().map(hash))
-}
-
-/// A row that its port did not take.
-#[cold]
-fn refuse_row(burst: &mut Burst, (world, worker): (&World, u16), row: usize, reason: Reason) {
-    if reason == Reason::OverLimit
-        && let Some(port) = world.port(burst.to[row])
-    {
-        port.counters.of(worker).add(Count::OverLimit, 1);
-    }
-    drop_row(burst, (world, worker), row, reason);
 }
 
 #[cold]
@@ -250,7 +244,7 @@ impl Departure<'_> {
     }
 
     /// Completes a checksum that the port would not.
-    pub(super) fn complete(&mut self, row: usize, mut offload: Offload) -> Result<(), Reason> {
+    fn complete(&mut self, row: usize, mut offload: Offload) -> Result<(), Reason> {
         let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
         let (head, tail) = self.slots.frame_mut(head, tail, length);
         complete_checksum(head, tail, &mut offload).map_err(|_| Reason::Uncuttable)?;

@@ -1,9 +1,9 @@
 //! Glance: is it one of the many?
 //!
-//! Nearly all packets are whole TCP and UDP ones without options that a pod sends from its own address, or that the host sends, to
-//! the gateway. The glance knows these, fills their columns as `parse` would, and leaves them nothing to answer for in `leaving`.
-//! Everything else it leaves to these stages, untouched: the rows of [`Others`]. So the glance refuses nothing, and what it lets
-//! pass both stages would let pass with the same columns.
+//! Nearly all packets are whole TCP and UDP ones without options that a pod sends from its own address, or that the host or
+//! another node sends, to the gateway. A glance tells these: it fills their columns as `parse` would, and leaves pods' nothing to
+//! answer for in `leaving`. Everything else it leaves to these stages, untouched: the rows of [`Others`]. So a glance refuses
+//! nothing, and what it lets pass both stages would let pass with the same columns.
 //!
 //! | held against | |
 //! |---|---|
@@ -24,7 +24,7 @@ use crate::world::World;
 #[allow(unsafe_code, reason = "loads of vectors")]
 mod wide;
 
-/// The rows that the glance did not know, for the stages that ask step by step; the memory is used again every turn.
+/// The rows that a glance did not tell, for the stages that ask step by step; the memory is used again every turn.
 pub struct Others {
     rows: [u8; BURST],
     count: usize,
@@ -170,12 +170,13 @@ struct DoorV6 {
 impl Doors {
     /// Makes the door of the port of that number, or shuts it.
     pub(crate) fn set(&mut self, number: u16, port: Option<&Port>) {
-        let is_asked = |port: &&Port| matches!(port.link, Link::Uplink(_)) || port.strict_mac && !port.host;
-        let door = port.filter(|port| !is_asked(port));
-        let station = |own: bool| door.filter(|port| own || port.host).map_or(NOBODY, |port| station(&port.gateway.0));
+        let is_open = |port: &Port| port.host || matches!(port.link, Link::Uplink(_));
+        let door = port.filter(|port| is_open(port) || !port.strict_mac);
+        let station =
+            |own: bool| door.filter(|port| own || is_open(port)).map_or(NOBODY, |port| station(&port.gateway.0));
         let own_v4 = door.and_then(|port| port.sources_v4.first());
         let own_v6 = door.and_then(|port| port.sources_v6.first());
-        let is_open = door.is_some_and(|port| port.host);
+        let is_open = door.is_some_and(is_open);
         let (at, count) = (usize::from(number), self.v4.len().max(usize::from(number) + 1));
         self.v4.resize(count, DoorV4::SHUT);
         self.v6.resize(count, DoorV6::SHUT);

@@ -7,9 +7,10 @@
 //! Another node sends through a tunnel only from addresses to which packets would go back to it. And since tunnels'
 //! packets are believed for where they come from, no pod may send one of its own ([`encap::is_tunnel`]).
 
-use packet::{Burst, Exit, Reason, shape};
+use packet::{BURST, Burst, Exit, Reason, shape};
 
 use super::parse::ETHERNET_LEN;
+use super::route::Address;
 use crate::lane::Lane;
 use crate::port::{Link, Port};
 use crate::world::World;
@@ -25,6 +26,28 @@ pub(super) fn leaving(burst: &mut Burst, world: &World, lane: &mut Lane) {
             burst.exit[row] = Exit::drop(reason);
         }
     }
+    if burst.remote[burst.rows()].iter().fold(0, |any, remote| any | remote) != 0 {
+        leave_their_nodes(burst, world, lane);
+    }
+}
+
+/// What came out of tunnels, all rows together: packets to their sources must go back to the nodes that sent them.
+#[inline(never)]
+fn leave_their_nodes(burst: &mut Burst, world: &World, lane: &mut Lane) {
+    let Lane { slots, lookups, .. } = lane;
+    let Burst { exit, remote, shape, head, .. } = burst;
+    let came = (0..burst.len.min(BURST)).filter(|&row| remote[row] != 0 && exit[row].is_none());
+    let mut foreign = [false; BURST];
+    let source = |row: usize| match shape[row] & shape::V6 {
+        0 => (row, Address::V4(source_v4(slots.start(head[row])))),
+        _ => (row, Address::V6(source_v6(slots.start(head[row])))),
+    };
+    lookups.look_up(&world.fib, came.map(source), |row, hop| {
+        foreign[row] = world.adjacency(hop.0).remote != remote[row];
+    });
+    for (exit, _) in exit.iter_mut().zip(foreign).filter(|(_, foreign)| *foreign) {
+        *exit = Exit::drop(Reason::ForeignSource);
+    }
 }
 
 /// Why a packet may not leave, unless it may.
@@ -33,7 +56,8 @@ fn refused((burst, row): (&Burst, usize), world: &World, head: &[u8]) -> Option<
     let port = world.port(burst.from[row]).filter(|port| !port.host)?;
     let v6 = burst.shape[row] & shape::V6 != 0;
     match port.link {
-        Link::Uplink(_) => not_from_its_node(world, head, (burst.remote[row], v6)),
+        // These are asked all together.
+        Link::Uplink(_) => None,
         _ if !is_own(port, head, v6) => Some(Reason::SpoofedSource),
         _ if port.strict_mac && head[6..12] != port.mac.0 => Some(Reason::SpoofedMac),
         _ => {
@@ -42,13 +66,6 @@ fn refused((burst, row): (&Burst, usize), world: &World, head: &[u8]) -> Option<
             nested.then_some(Reason::NestedTunnel)
         }
     }
-}
-
-#[inline]
-fn not_from_its_node(world: &World, head: &[u8], (remote, v6): (u16, bool)) -> Option<Reason> {
-    let back = if v6 { world.fib.lookup6(source_v6(head)) } else { world.fib.lookup4(source_v4(head)) };
-    let is_its_own = remote != 0 && world.adjacency(back.0).remote == remote;
-    (!is_its_own).then_some(Reason::ForeignSource)
 }
 
 fn is_own(port: &Port, head: &[u8], v6: bool) -> bool {

@@ -85,7 +85,7 @@ impl Lists {
                 let list = self.by_port[port];
                 let twice = (list != 0) & (burst.from[row] == burst.from[usize::from(list as u8)]);
                 self.next[row] = list as u8;
-                self.by_port[port] = ((list & !0xff) + ((1 << 16) | row as u32)) | (u32::from(twice) << 8);
+                self.by_port[port] = ((list & !0xff) + (1 << 16 | row as u32)) | (u32::from(twice) << 8);
             }
         }
     }

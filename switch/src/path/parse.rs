@@ -1,6 +1,6 @@
 //! Parse: what is it?
 //!
-//! Of the frames that the glance did not know. Fills the columns `transport`, `protocol`, `shape` and the destination's of every
+//! Of the frames that a glance did not tell. Fills the columns `transport`, `protocol`, `shape` and the destination's of every
 //! IP packet and trims link-layer padding off its length. Headers are checked against the bytes that are really there; a virtio header that contradicts its frame
 //! drops the frame, so that later stages and the kernel's own receive path may rely on it.
 //!

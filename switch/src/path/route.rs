@@ -11,7 +11,7 @@
 //! does one out of a tunnel depart by a tunnel: nodes send directly to the node that has the destination.
 
 use packet::{BURST, Burst, Exit, Reason, shape};
-use route_table::{NextHop, Recent};
+use route_table::{Fib, NextHop, Recent};
 
 use super::leaving::{source_v4, source_v6};
 use crate::lane::Lane;
@@ -37,18 +37,33 @@ impl Lookups {
         Box::new(Lookups { v4: Keys::new(0), v6: Keys::new(0), hops: [NextHop::NONE; BURST], recent: Recent::new() })
     }
 
-    /// Takes the destinations of each family apart, and says how many there are.
-    fn fill(&mut self, burst: &Burst) -> (usize, usize) {
+    /// Looks up an address of each of some rows, one call for each family, and tells what was found.
+    pub(super) fn look_up(
+        &mut self,
+        fib: &Fib,
+        addresses: impl Iterator<Item = (usize, Address)>,
+        mut found: impl FnMut(usize, NextHop),
+    ) {
         let (mut count_v4, mut count_v6) = (0, 0);
-        for row in burst.rows() {
-            if burst.shape[row] & shape::V6 == 0 {
-                self.v4.add(&mut count_v4, burst.to_v4[row], row);
-            } else {
-                self.v6.add(&mut count_v6, burst.to_v6[row], row);
+        for (row, address) in addresses {
+            match address {
+                Address::V4(to) => self.v4.add(&mut count_v4, to, row),
+                Address::V6(to) => self.v6.add(&mut count_v6, to, row),
             }
         }
-        (count_v4, count_v6)
+        let Lookups { v4, v6, hops, recent } = self;
+        let (count_v4, count_v6) = (count_v4.min(BURST), count_v6.min(BURST));
+        fib.lookup4_burst(&v4.to[..count_v4], &mut hops[..count_v4]);
+        v4.rows.iter().zip(&hops[..count_v4]).for_each(|(&row, &hop)| found(row.into(), hop));
+        recent.lookup6_burst(fib, &v6.to[..count_v6], &mut hops[..count_v6]);
+        v6.rows.iter().zip(&hops[..count_v6]).for_each(|(&row, &hop)| found(row.into(), hop));
     }
+}
+
+/// What is looked up.
+pub(super) enum Address {
+    V4(u32),
+    V6(u128),
 }
 
 impl<A: Copy> Keys<A> {
@@ -124,23 +139,16 @@ fn longest_prefix_match(burst: &mut Burst, world: &World, lane: &mut Lane) {
     }
 }
 
-/// One call for each family.
+/// The same of a burst of both families.
 #[inline(never)]
 fn look_up_both(burst: &mut Burst, world: &World, lane: &mut Lane) {
-    let (count_v4, count_v6) = lane.lookups.fill(burst);
-    let Lookups { v4, v6, hops, recent } = &mut *lane.lookups;
-    world.fib.lookup4_burst(&v4.to[..count_v4], &mut hops[..count_v4]);
-    note(burst, &v4.rows, &hops[..count_v4]);
-    recent.lookup6_burst(&world.fib, &v6.to[..count_v6], &mut hops[..count_v6]);
-    note(burst, &v6.rows, &hops[..count_v6]);
-}
-
-/// Writes what was found for some rows to the adjacency column.
-#[inline]
-fn note(burst: &mut Burst, rows: &[u8; BURST], hops: &[NextHop]) {
-    for (&row, hop) in rows.iter().zip(hops) {
-        burst.adjacency[usize::from(row)] = hop.0;
-    }
+    let Burst { shape, to_v4, to_v6, adjacency, .. } = burst;
+    let to = |row: usize| match shape[row] & shape::V6 {
+        0 => (row, Address::V4(to_v4[row])),
+        _ => (row, Address::V6(to_v6[row])),
+    };
+    let rows = 0..burst.len.min(BURST);
+    lane.lookups.look_up(&world.fib, rows.map(to), |row, hop| adjacency[row] = hop.0);
 }
 
 fn follow_returns(burst: &mut Burst, world: &World, lane: &mut Lane) {

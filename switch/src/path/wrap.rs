@@ -18,10 +18,10 @@
 use std::io::IoSlice;
 
 use control::Form;
-use encap::ecn;
+use encap::{VXLAN_LEN, ecn};
 use host::{Datagrams, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX};
 use packet::view::ETHERNET_LEN;
-use packet::{BURST, ChecksumForm, Cut, Gso, HEADERS_MAX, Offload, Reason};
+use packet::{BURST, ChecksumForm, Cut, HEADERS_MAX, Offload, Reason, complete_checksum_at};
 
 use super::depart::Departure;
 use super::transport_fields::flow_hash;
@@ -30,19 +30,75 @@ use crate::remotes::Remote;
 
 /// The scratch memory of wrapping, used again every turn.
 pub(super) struct Wraps {
-    /// remote << 32 | sender << 16 | row
-    order: [u64; BURST],
+    groups: Groups,
+    /// The rows of one group, and of one train of it.
+    rows: [u8; BURST],
+    train: [u8; TRAIN_DATAGRAMS_MAX],
     blocks: Box<[[u8; BLOCK_LEN]; TRAIN_DATAGRAMS_MAX]>,
+}
+
+/// Which rows go to one node by one sender, without sorting them: rows whose keys share a place are chained, in order.
+struct Groups {
+    /// By row: remote << 16 | sender.
+    keys: [u32; BURST],
+    /// By place, 1 more than the first row; 0 for none, and between turns.
+    first: Box<[u16; PLACES]>,
+    /// By row, 1 more than the next.
+    next: [u16; BURST],
 }
 
 impl Wraps {
     pub(super) fn new() -> Self {
-        Wraps { order: [0; BURST], blocks: Box::new([[0; BLOCK_LEN]; TRAIN_DATAGRAMS_MAX]) }
+        Wraps {
+            groups: Groups { keys: [0; BURST], first: Box::new([0; PLACES]), next: [0; BURST] },
+            rows: [0; BURST],
+            train: [0; TRAIN_DATAGRAMS_MAX],
+            blocks: Box::new([[0; BLOCK_LEN]; TRAIN_DATAGRAMS_MAX]),
+        }
     }
 }
 
-fn row_of(key: u64) -> usize {
-    usize::from(key as u16)
+impl Groups {
+    fn place(key: u32) -> usize {
+        (key >> 16 << 3 ^ key & 0xffff) as usize % PLACES
+    }
+
+    /// Puts a row before those of its place.
+    #[inline]
+    fn add(&mut self, row: usize, key: u32) {
+        let first = &mut self.first[Self::place(key)];
+        (self.keys[row], self.next[row]) = (key, *first);
+        *first = row as u16 + 1;
+    }
+
+    /// Takes the chain that begins with this row: 1 more than its number; 0 if none does.
+    #[inline]
+    fn take(&mut self, row: usize) -> u16 {
+        let first = &mut self.first[Self::place(self.keys[row])];
+        if usize::from(*first) == row + 1 { std::mem::take(first) } else { 0 }
+    }
+
+    /// Takes the rows of the first one's key off a chain, and says how many they are and where the chain now begins.
+    #[inline]
+    fn split(&mut self, chain: u16, rows: &mut [u8; BURST]) -> (usize, u16) {
+        let key = self.keys[usize::from(chain) - 1];
+        let (mut at, mut count, mut rest, mut last) = (chain, 0, 0, None);
+        while at != 0 {
+            let row = usize::from(at) - 1;
+            if self.keys[row] == key {
+                rows[count] = row as u8;
+                count += 1;
+            } else {
+                *last.map_or(&mut rest, |last: usize| &mut self.next[last]) = at;
+                last = Some(row);
+            }
+            at = self.next[row];
+        }
+        if let Some(last) = last {
+            self.next[last] = 0;
+        }
+        (count, rest)
+    }
 }
 
 /// Where a train goes.
@@ -53,10 +109,9 @@ struct Way<'a> {
     sender: usize,
 }
 
-/// Rows that go out as one train.
-#[derive(Clone, Copy)]
+/// What is known of the rows that go out as one train.
+#[derive(Clone, Copy, Default)]
 struct Train {
-    rows: [u16; TRAIN_DATAGRAMS_MAX],
     count: usize,
     bytes: usize,
     /// Bytes of each datagram but the last.
@@ -70,32 +125,46 @@ struct Train {
 impl Departure<'_> {
     /// Sends `rows`, all of which depart by this uplink.
     pub(super) fn wrap_all(&mut self, uplink: &Uplink, rows: &[u8], wraps: &mut Wraps) {
-        let order = &mut wraps.order[..rows.len()];
-        for (key, &row) in order.iter_mut().zip(rows) {
+        let Wraps { groups, rows: group, train, blocks } = wraps;
+        for &row in rows.iter().rev() {
             let row = usize::from(row);
             let remote = self.world.adjacency(self.burst.adjacency[row]).remote;
             let hash = flow_hash(self.slots.start(self.burst.head[row]), self.burst, row);
             let sender = uplink.sender_of((hash >> 32) as u32);
-            *key = u64::from(remote) << 32 | (sender as u64) << 16 | row as u64;
+            groups.add(row, u32::from(remote) << 16 | sender as u32);
         }
-        order.sort_unstable();
-        for rows in order.chunk_by(|one, next| one >> 16 == next >> 16) {
-            let (number, sender) = ((rows[0] >> 32) as u16, usize::from((rows[0] >> 16) as u16));
-            let world = self.world;
-            match world.remotes.get(number) {
-                Some(remote) => self.wrap_flows(Way { uplink, remote, sender }, rows, &mut wraps.blocks[..]),
-                None => rows.iter().for_each(|&row| self.settle(row_of(row), Err(Reason::PortGone))),
+        for &row in rows {
+            let mut chain = groups.take(row.into());
+            while chain != 0 {
+                let (count, rest) = groups.split(chain, group);
+                let (key, rows, world) = (groups.keys[usize::from(group[0])], &group[..count], self.world);
+                match world.remotes.get((key >> 16) as u16) {
+                    Some(remote) => {
+                        let way = Way { uplink, remote, sender: usize::from(key as u16) };
+                        self.wrap_flows(way, rows, (train, &mut blocks[..]));
+                    }
+                    None => rows.iter().for_each(|&row| self.settle(row.into(), Err(Reason::PortGone))),
+                }
+                chain = rest;
             }
         }
     }
 
-    fn wrap_flows(&mut self, way: Way<'_>, rows: &[u64], blocks: &mut [[u8; BLOCK_LEN]]) {
-        let mut train = Train::EMPTY;
+    #[inline]
+    fn wrap_flows(
+        &mut self,
+        way: Way<'_>,
+        rows: &[u8],
+        (own, blocks): (&mut [u8; TRAIN_DATAGRAMS_MAX], &mut [[u8; BLOCK_LEN]]),
+    ) {
+        let mut train = Train::default();
         for &row in rows {
-            let row = row_of(row);
-            let offload = self.offload(row);
-            if offload.gso != Gso::None {
-                self.send(way, &mut train);
+            let row = usize::from(row);
+            let (header, _) = self.slots.header_and_start(self.burst.head[row]);
+            let is_super = header[1] & SUPER != 0;
+            if is_super {
+                let offload = self.offload(row);
+                self.send(way, &mut train, own);
                 let sent = match self.send_uncut(way, row, &offload) {
                     Some(sent) => sent,
                     None => self.send_cut(way, (row, &offload), blocks),
@@ -103,8 +172,8 @@ impl Departure<'_> {
                 self.settle(row, sent);
                 continue;
             }
-            if offload.needs_csum
-                && let Err(reason) = self.complete(row, offload)
+            if header[0] & 1 != 0
+                && let Err(reason) = self.finish(row)
             {
                 self.settle(row, Err(reason));
                 continue;
@@ -112,11 +181,26 @@ impl Departure<'_> {
             let length = way.uplink.header().len() + self.burst.length[row] as usize - way.uplink.skipped();
             let tos = self.outer_tos(row);
             if !train.takes((length, tos), way.uplink.train_max()) {
-                self.send(way, &mut train);
+                self.send(way, &mut train, own);
             }
-            train.push(row, (length, tos));
+            own[train.count] = row as u8;
+            train.push((length, tos));
         }
-        self.send(way, &mut train);
+        self.send(way, &mut train, own);
+    }
+
+    /// Finishes the checksum of a frame that is no super-frame, and of which its virtio header says that it is unfinished. The
+    /// header is not put right: a tunnel's takes its place.
+    #[inline]
+    fn finish(&mut self, row: usize) -> Result<(), Reason> {
+        let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
+        let (header, _) = self.slots.header_and_start(head);
+        let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+        let place = (word(6), word(8));
+        let (head, tail) = self.slots.frame_mut(head, tail, length);
+        complete_checksum_at(head, tail, place).map_err(|_| Reason::Uncuttable)?;
+        self.tracer.formed(row, Form::Completed, 1);
+        Ok(())
     }
 
     /// The outer TOS or traffic class of a row's packet, which brings its congestion mark along.
@@ -125,18 +209,34 @@ impl Departure<'_> {
     }
 
     /// Sends what the train has, and empties it.
-    fn send(&mut self, way: Way<'_>, train: &mut Train) {
-        let rows = &train.rows[..train.count];
-        if rows.is_empty() {
-            return;
+    #[inline]
+    fn send(&mut self, way: Way<'_>, train: &mut Train, rows: &[u8; TRAIN_DATAGRAMS_MAX]) {
+        let rows = &rows[..train.count];
+        let sent = match train.count {
+            0 => return,
+            1..=FEW => self.send_rows::<{ 2 * FEW }>(way, train, rows),
+            _ => self.send_rows::<{ 2 * TRAIN_DATAGRAMS_MAX }>(way, train, rows),
+        };
+        self.counters().add(Count::Joined, u64::from(sent.is_ok() && rows.len() > 1));
+        for &row in rows {
+            self.settle(row.into(), sent);
         }
+        *train = Train::default();
+    }
+
+    /// The same with up to so many slices, of which a row has two at most.
+    #[inline(always)]
+    fn send_rows<const SLICES: usize>(&mut self, way: Way<'_>, train: &Train, rows: &[u8]) -> Result<(), Reason> {
         let (header, skipped) = (way.uplink.header(), way.uplink.skipped());
-        let mut slices = [IoSlice::new(&[]); 2 * TRAIN_DATAGRAMS_MAX];
-        let mut count = 0;
         for &row in rows {
             let head = self.burst.head[usize::from(row)];
-            self.slots.before_mut(head, header.len()).copy_from_slice(header);
+            match <&[u8; VXLAN_LEN]>::try_from(header) {
+                Ok(header) => self.slots.before_mut(head, VXLAN_LEN).copy_from_slice(header),
+                Err(_) => self.slots.before_mut(head, header.len()).copy_from_slice(header),
+            }
         }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let mut count = 0;
         for &row in rows {
             let row = usize::from(row);
             let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
@@ -146,12 +246,7 @@ impl Departure<'_> {
             count += 1 + usize::from(!frame.tail.is_empty());
         }
         let datagrams = Datagrams { slices: &slices[..count], segment: train.segment, tos: train.tos };
-        let sent = way.uplink.send(way.remote, way.sender, &datagrams).map_err(|_| Reason::WriteFailed);
-        self.counters().add(Count::Joined, u64::from(sent.is_ok() && rows.len() > 1));
-        for &row in rows {
-            self.settle(row.into(), sent);
-        }
-        *train = Train::EMPTY;
+        way.uplink.send(way.remote, way.sender, &datagrams).map_err(|_| Reason::WriteFailed)
     }
 
     /// Sends a super-frame whole, if there is a way for it.
@@ -211,8 +306,6 @@ impl Departure<'_> {
 }
 
 impl Train {
-    const EMPTY: Train = Train { rows: [0; TRAIN_DATAGRAMS_MAX], count: 0, bytes: 0, segment: 0, tos: 0, ended: false };
-
     /// True if a datagram of that length and TOS may go with those there are.
     fn takes(&self, (length, tos): (usize, u8), datagrams_max: usize) -> bool {
         self.count == 0
@@ -223,16 +316,21 @@ impl Train {
                 && self.bytes + length <= TRAIN_BYTES_MAX
     }
 
-    fn push(&mut self, row: usize, (length, tos): (usize, u8)) {
+    fn push(&mut self, (length, tos): (usize, u8)) {
         if self.count == 0 {
             (self.segment, self.tos) = (length, tos);
         }
-        self.rows[self.count] = row as u16;
         self.count += 1;
         self.bytes += length;
         self.ended = length < self.segment;
     }
 }
 
+/// Of a virtio header's second byte, what says that it is beside a super-frame.
+const SUPER: u8 = 0x7f;
+/// More than there are ways in a small cluster.
+const PLACES: usize = 1024;
+/// A train of so few needs little memory.
+const FEW: usize = 4;
 /// A tunnel's header, and all headers of a segment.
 const BLOCK_LEN: usize = 8 + HEADERS_MAX;

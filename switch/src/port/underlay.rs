@@ -9,11 +9,10 @@ use host::{Datagrams, Train, TunnelSocket};
 use socket2::SockAddr;
 
 /// Both directions of an uplink.
-#[allow(clippy::large_enum_variant, reason = "there are eight at most, and none is moved")]
 pub(super) enum Underlay {
     /// The receiving sockets, one for each queue, and the sending ones.
     Sockets(Vec<TunnelSocket>, Vec<TunnelSocket>),
-    Memory(MemoryTrains),
+    Memory(Box<MemoryTrains>),
 }
 
 /// An underlay in memory: it gives the same trains again and again, one each time it is asked, and takes everything unread.

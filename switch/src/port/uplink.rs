@@ -60,7 +60,7 @@ impl Uplink {
 
     /// The same in memory.
     pub fn in_memory(tunnel: Tunnel, header: &[u8], trains: MemoryTrains, mtu: u16) -> Self {
-        Self::over(tunnel, header, Underlay::Memory(trains), mtu)
+        Self::over(tunnel, header, Underlay::Memory(Box::new(trains)), mtu)
     }
 
     fn over(tunnel: Tunnel, header: &[u8], underlay: Underlay, mtu: u16) -> Self {
