@@ -72,3 +72,49 @@ impl Entry {
         Entry { lease: read(), text }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts(view: &View) -> BTreeMap<String, String> {
+        view.entries().map(|(key, entry)| (key.to_owned(), entry.text.clone())).collect()
+    }
+
+    proptest! {
+        /// A store may tell changes twice, or those since some time ago once more, as long as it then goes on to the last.
+        #[test]
+        fn what_is_told_twice_or_late_changes_nothing(
+            history in prop::collection::vec((0..6_u8, prop::option::of(0..4_u8)), 1..40),
+            listed in 0..40_usize,
+            steps in prop::collection::vec((1..8_usize, 0..12_usize), 0..20),
+        ) {
+            let change = |&(key, value): &(u8, Option<u8>)| {
+                (format!("10.5.{key}.0-24"), value.map(|value| format!(r#"{{"PublicIP":"192.0.2.{value}"}}"#)))
+            };
+            let history: Vec<_> = history.iter().map(change).collect();
+            let mut all = BTreeMap::new();
+            for (key, text) in &history {
+                match text {
+                    Some(text) => drop(all.insert(key.clone(), text.clone())),
+                    None => drop(all.remove(key)),
+                }
+            }
+            let mut view = View::default();
+            let mut told = listed.min(history.len());
+            view.apply(Update::Some(history[..told].to_vec()));
+            for (forward, back) in steps {
+                let from = told.saturating_sub(back);
+                told = (told + forward).min(history.len());
+                view.apply(Update::Some(history[from..told].to_vec()));
+                view.apply(Update::Trouble("cut off".to_owned()));
+            }
+            view.apply(Update::Some(history[told..].to_vec()));
+            prop_assert_eq!(texts(&view), all.clone());
+            view.apply(Update::All(all.clone()));
+            prop_assert_eq!(texts(&view), all);
+        }
+    }
+}
