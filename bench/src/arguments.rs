@@ -176,7 +176,7 @@ pub(crate) struct CniArguments {
 #[derive(Debug, clap::Args)]
 pub(crate) struct ClusterArguments {
     /// How many other nodes there are; each number is a case.
-    #[arg(long, value_delimiter = ',', default_value = "100,1000,5000", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16_000))]
+    #[arg(long, value_delimiter = ',', default_value = "100,1000,5000", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=24_000))]
     pub(crate) nodes: Vec<u16>,
     /// Nodes that come or go one at a time.
     #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]

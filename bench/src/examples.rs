@@ -58,7 +58,7 @@ A peer is here the state of things without what is asked about, such as a quiet 
 
 pub(crate) const CLUSTER_EXAMPLES: &str = "Examples:
   podswitch-bench cluster
-  podswitch-bench cluster --nodes 100,1000,5000,16000 --rounds 1 --json
+  podswitch-bench cluster --nodes 100,1000,5000,20000 --rounds 1 --json
 
 The programs podswitch and podswitch-agent lie beside this one; etcd is Debian's, which `make deps` installs.";
 

@@ -68,7 +68,7 @@ pub struct DeleteNeighbor {
 }
 
 /// Most neighbours at a time.
-pub const NEIGHBORS_MAX: usize = 16_384;
+pub const NEIGHBORS_MAX: usize = 24_576;
 
 #[cfg(test)]
 mod tests {

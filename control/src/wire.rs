@@ -79,7 +79,7 @@ pub const PATHS: &[(&str, &str)] = &[
 ];
 
 /// The same for [`NEIGHBORS`]: as many neighbours as there can be, in one change.
-pub const NEIGHBORS_LEN_MAX: usize = 1 << 22;
+pub const NEIGHBORS_LEN_MAX: usize = 5 << 20;
 /// Where other nodes are told.
 pub const NEIGHBORS: &str = "/v1/neighbors";
 /// Where [`DESCRIPTION`] is to be had.

@@ -11,7 +11,7 @@
 //!     ([`Vxlan`]), `add_vxlan_peer`, `vxlan_ports`, `change_link` ([`LinkChange`]: name, MAC, MTU, up, master,
 //!     namespace, queue length, GSO limits), `set_no_queue`, `delete_link`;
 //!   * of an [`Address`]: `add_address`, `delete_address`, `addresses`;
-//!   * of a [`Route`]: `add_route`, `replace_route`, `delete_route`, `routes`;
+//!   * of a [`Route`]: `add_route`, `replace_route`, `delete_route`, `routes`; [`RouteWatch`] tells when some changed;
 //!   * of a permanent [`Neighbor`]: `add_neighbor`, `replace_neighbor`, `delete_neighbor`, `neighbors`.
 //! * Settings: [`Sysctl`] `net`, `interface`, `read`, `write`.
 //! * TAPs: [`Tap`] `open` ([`TapOptions`]), `queues`, `abilities`, `set_abilities`, `offers`, `mac`, `name`,
@@ -31,6 +31,7 @@ mod namespace;
 mod neighbor;
 mod netlink;
 mod route;
+mod route_watch;
 #[allow(unsafe_code, reason = "sched_setscheduler has no safe form elsewhere")]
 mod scheduling;
 mod steering;
@@ -47,6 +48,7 @@ pub use namespace::{Identity, Namespace, TemporaryNamespace};
 pub use neighbor::Neighbor;
 pub use netlink::Netlink;
 pub use route::{Route, RouteKind, Scope};
+pub use route_watch::RouteWatch;
 pub use scheduling::{Scheduling, set_scheduling};
 pub use steering::{Steered, Steering, Taken};
 pub use sysctl::{Family, Sysctl};

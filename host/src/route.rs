@@ -259,7 +259,8 @@ impl Route {
                 RouteMetric::Advmss(bytes) => self.advertised_mss = Some(bytes),
                 _ => {}
             }),
-            RouteAttribute::MultiPath(_) | RouteAttribute::Via(_) | RouteAttribute::NhId(_) => return None,
+            // A nexthop object of one next hop is listed with that.
+            RouteAttribute::MultiPath(_) | RouteAttribute::Via(_) => return None,
             _ => {}
         }
         Some(())

@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test says by panic what is missing")]
 
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use packet::{Mac, Prefix};
 use podswitch_host::{
-    Address, Family, Link, LinkChange, Neighbor, Netlink, Route, RouteKind, Sysctl, Tap, TapOptions,
+    Address, Family, Link, LinkChange, Neighbor, Netlink, Route, RouteKind, RouteWatch, Sysctl, Tap, TapOptions,
     TemporaryNamespace, VethPair, Vxlan,
 };
 
@@ -180,6 +181,41 @@ fn routes_of_both_families_are_listed_as_set() {
         }
         assert!(!netlink.routes().unwrap().iter().any(|route| route.prefix == to));
     }
+}
+
+#[test]
+fn a_change_of_routes_is_told_and_a_route_by_a_nexthop_object_is_listed_with_its_next_hop() {
+    let (here, mut netlink, link) = wired();
+    netlink.add_address(&Address::new(link, "10.9.0.1/24".parse().unwrap())).unwrap();
+    let mut watch = here.run(RouteWatch::open).unwrap().unwrap();
+    let prefix: Prefix = "10.20.0.0/16".parse().unwrap();
+    let route = Route::via(prefix, "10.9.0.2".parse().unwrap(), link);
+    let shown = |netlink: &mut Netlink| netlink.routes().unwrap().into_iter().find(|found| found.prefix == prefix);
+    for round in 0..3 {
+        // Several changes at once are one notice, and none is left over.
+        netlink.add_route(&route).unwrap();
+        netlink.delete_route(&route).unwrap();
+        netlink.add_route(&route).unwrap();
+        watch.wait().unwrap();
+        assert_eq!(shown(&mut netlink), Some(route), "round {round}");
+        netlink.delete_route(&route).unwrap();
+        watch.wait().unwrap();
+        assert_eq!(shown(&mut netlink), None);
+    }
+    for line in [
+        format!("nexthop add id 7 via 10.9.0.2 dev {}", name(&mut netlink, link)),
+        format!("route add {prefix} nhid 7"),
+    ] {
+        let added = here.run(|| Command::new("ip").args(line.split(' ')).status()).unwrap();
+        assert!(added.expect("iproute2 is missing: `make deps`").success(), "{line}");
+    }
+    watch.wait().unwrap();
+    let found = shown(&mut netlink).unwrap();
+    assert_eq!((found.via, found.link), (route.via, route.link));
+}
+
+fn name(netlink: &mut Netlink, link: u32) -> String {
+    netlink.link_by_index(link).unwrap().name
 }
 
 #[test]

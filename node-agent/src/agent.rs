@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  network --> subnet --> files --> ready                       each waits for the store as long as it takes
-//!  then, for ever:   updates of the store --> View --> Desired --> Switch
+//!  then, for ever:   updates of the store, routes of the host --> View --> Desired --> Switch
 //!                    the lease: renewed in time; looked after at once when the store shows another text
 //! ```
 //!
@@ -17,6 +17,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use host::Route;
 use sd_notify::NotifyState;
 use tracing::{info, warn};
 
@@ -24,6 +25,7 @@ use crate::claim::{self, Held, Standing};
 use crate::config::{Config, Kind};
 use crate::desired::{Desired, Here, PassedOver};
 use crate::error::Error;
+use crate::host_routes;
 use crate::lease::Attributes;
 use crate::network::Network;
 use crate::node::{self, Underlay};
@@ -53,7 +55,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
     });
     let remembered = node::remembered(&config.remembered);
     let held = insist(&shared, || claim::acquire(store.as_mut(), &network, &said, remembered.as_ref()));
-    let config = config.clone();
+    let (config, import) = (config.clone(), config.import_routes);
     let renew_every = Duration::from_secs(config.lease_seconds.into()) / 3;
     let here = Here { own: held.subnets, addresses, links: underlay.links.clone() };
     let switch = Switch::new(config.socket.clone());
@@ -66,6 +68,7 @@ pub fn run(config: &Config) -> Result<(), Error> {
         underlay,
         here,
         view: None,
+        routes: (!import).then(Vec::new),
         switch,
         lost: None,
         differs: None,
@@ -73,12 +76,22 @@ pub fn run(config: &Config) -> Result<(), Error> {
     };
     agent.settle()?;
     let (sender, updates) = mpsc::channel();
-    agent.store.watch(listener(sender, |update| (Instant::now(), update)))?;
+    if import {
+        host_routes::watch(&agent.network, sender.clone(), |routes| (Instant::now(), News::Routes(routes)))?;
+    }
+    agent.store.watch(listener(sender, |update| (Instant::now(), News::Store(update))))?;
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         warn!("systemd could not be told that the agent is ready: {error}");
     }
     agent.turn_for_ever(&updates, renew_every);
     Ok(())
+}
+
+/// What it is told.
+enum News {
+    Store(Update),
+    /// Routes of the host's, all that count.
+    Routes(Vec<Route>),
 }
 
 /// What it knows, and whom it speaks to.
@@ -92,6 +105,8 @@ struct Agent {
     here: Here,
     /// None until the store has said all.
     view: Option<View>,
+    /// Of the host's table; none until they were listed, where they are asked for.
+    routes: Option<Vec<Route>>,
     switch: Switch,
     /// Since when somebody else has the lease, and what that is called.
     lost: Option<(Instant, String)>,
@@ -101,7 +116,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn turn_for_ever(&mut self, updates: &Receiver<(Instant, Update)>, renew_every: Duration) {
+    fn turn_for_ever(&mut self, updates: &Receiver<(Instant, News)>, renew_every: Duration) {
         let (mut renew_at, mut doubt_at) = (Instant::now() + renew_every, Instant::now() + DOUBT_EVERY);
         loop {
             let since = match updates.recv_timeout(LOOK_EVERY) {
@@ -165,10 +180,18 @@ impl Agent {
         }
     }
 
-    /// Takes all updates there are; when the first came that changed something.
-    fn take(&mut self, first: (Instant, Update), more: &Receiver<(Instant, Update)>) -> Option<Instant> {
+    /// Takes all news there are; when the first came that changed something.
+    fn take(&mut self, first: (Instant, News), more: &Receiver<(Instant, News)>) -> Option<Instant> {
         let mut since = None;
-        for (at, update) in [first].into_iter().chain(more.try_iter()) {
+        for (at, news) in [first].into_iter().chain(more.try_iter()) {
+            let update = match news {
+                News::Store(update) => update,
+                News::Routes(routes) => {
+                    self.routes = Some(routes);
+                    since = since.or(Some(at));
+                    continue;
+                }
+            };
             let trouble = match &update {
                 Update::Trouble(trouble) => Some(trouble.clone()),
                 _ => None,
@@ -209,11 +232,11 @@ impl Agent {
             self.shared.counts.programmed.observe(since.elapsed().as_secs_f64());
         }
         let leases = self.view.as_ref().map_or(0, |view| view.entries().len());
-        let (neighbors, refused) = (self.switch.known(), self.switch.refused());
+        let (neighbors, routes, refused) = (self.switch.known(), self.switch.routes(), self.switch.refused());
         self.shared.update(|status| {
             (status.leases, status.switch_trouble) = (leases, trouble);
             if let Ok(passed_over) = told {
-                (status.neighbors, status.refused) = (neighbors, refused);
+                (status.neighbors, status.routes, status.refused) = (neighbors, routes, refused);
                 status.passed_over = passed_over.unwrap_or_else(|| mem::take(&mut status.passed_over));
             }
         });
@@ -221,11 +244,12 @@ impl Agent {
 
     /// Tells the switch what it should know, if that or the switch is another; which leases were passed over then.
     fn tell(&mut self, news: bool) -> Result<Option<Vec<PassedOver>>, Error> {
-        let Some(view) = &self.view else { return Ok(None) };
+        let Some((view, routes)) = self.view.as_ref().zip(self.routes.as_ref()) else { return Ok(None) };
         if !news && !self.switch.restarted()? && !self.switch.is_doubted() {
             return Ok(None);
         }
-        let desired = Desired::new(view, &self.network, &self.here);
+        let mut desired = Desired::new(view, &self.network, &self.here);
+        desired.import(routes, &self.here);
         self.switch.tell(&desired, &self.network, (self.held.subnets, &self.said))?;
         Ok(Some(desired.passed_over))
     }

@@ -36,6 +36,8 @@ pub struct Config {
     pub lease_seconds: u32,
     /// After so long the node takes another subnet than the one that somebody else took from it; 0 is never.
     pub lost_seconds_max: u32,
+    /// Routes of the host's table that lie in the network are the switch's too.
+    pub import_routes: bool,
     /// The cluster's network, put into the store if there is none: flannel's keys, as a table.
     pub network: Option<toml::Table>,
     /// This node's address towards others; by default the one by which it speaks to the outside.
@@ -78,6 +80,7 @@ impl Default for Config {
             etcd_password_file: None,
             lease_seconds: 86_400,
             lost_seconds_max: 300,
+            import_routes: false,
             network: None,
             public_ip: None,
             public_ipv6: None,

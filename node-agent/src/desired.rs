@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use control::{Backend as By, ChangeNeighbors, DeleteNeighbor, Neighbor, Origin};
+use control::{Backend as By, ChangeNeighbors, DeleteNeighbor, Neighbor, Origin, RouteTarget};
 use packet::Prefix;
 use serde::Serialize;
 
@@ -30,14 +30,16 @@ pub struct Here {
 pub struct Desired {
     /// By subnet.
     pub neighbors: BTreeMap<Prefix, Neighbor>,
-    /// Leases that were passed over.
+    /// Of the host's.
+    pub routes: BTreeMap<Prefix, RouteTarget>,
+    /// Leases and routes that were passed over.
     pub passed_over: Vec<PassedOver>,
 }
 
-/// A lease that does not become a neighbour.
+/// A lease that does not become a neighbour, or a route of the host's that the switch is not told of.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct PassedOver {
-    /// Its key.
+    /// Its key, or the route.
     pub key: String,
     /// Why not.
     pub why: String,
@@ -72,18 +74,22 @@ impl Desired {
 
     /// What has to be said to a switch that knows `known` by this agent.
     pub fn difference(&self, known: &BTreeMap<Prefix, Neighbor>) -> ChangeNeighbors {
-        let gone = known.keys().filter(|subnet| !self.neighbors.contains_key(subnet));
-        let delete = gone.map(|&subnet| DeleteNeighbor { subnet, origin: Origin::Agent, force: false }).collect();
+        let same_origin = |known: &Neighbor| {
+            self.neighbors.get(&known.subnet).is_some_and(|neighbor| neighbor.origin == known.origin)
+        };
+        let gone = known.values().filter(|known| !same_origin(known));
+        let delete =
+            gone.map(|gone| DeleteNeighbor { subnet: gone.subnet, origin: gone.origin, force: false }).collect();
         let add = self.neighbors.values().filter(|neighbor| known.get(&neighbor.subnet) != Some(neighbor));
         ChangeNeighbors { delete, add: add.cloned().collect() }
     }
 
-    fn pass_over(&mut self, key: &str, why: String) {
+    pub(crate) fn pass_over(&mut self, key: &str, why: String) {
         self.passed_over.push(PassedOver { key: key.to_owned(), why });
     }
 
     /// Those that are there lie apart, so only the one before and the one after can overlap.
-    fn overlapping(&self, subnet: Prefix) -> Option<Prefix> {
+    pub(crate) fn overlapping(&self, subnet: Prefix) -> Option<Prefix> {
         let before = self.neighbors.range(..=subnet).next_back();
         let after = self.neighbors.range(subnet..).next();
         before.into_iter().chain(after).map(|(&other, _)| other).find(|other| other.overlaps(subnet))
@@ -91,9 +97,8 @@ impl Desired {
 }
 
 fn neighbors(subnets: Subnets, said: &Attributes, network: &Network, here: &Here) -> Result<Vec<Neighbor>, String> {
-    let pools: Vec<Prefix> = [network.v4.network].into_iter().chain(network.v6.map(|pool| pool.network)).collect();
-    let outside =
-        |subnet: &Prefix| !pools.iter().any(|pool| pool.overlaps(*subnet) && pool.length() <= subnet.length());
+    let pools = network.pools();
+    let outside = |subnet: &Prefix| !pools.iter().any(|pool| pool.covers(*subnet));
     if let Some(subnet) = subnets.each().find(outside) {
         return Err(format!("{subnet} is outside of the cluster's network"));
     }
@@ -115,8 +120,8 @@ fn neighbor(subnet: Prefix, said: &Attributes, network: &Network, here: &Here) -
     if let Some(kind) = control::unroutable(via) {
         return Err(format!("its address {via} is {kind}"));
     }
-    if let Some(pool) = [Some(network.v4), network.v6].into_iter().flatten().find(|pool| pool.network.contains(via)) {
-        return Err(format!("its address {via} lies in the pods' network {}", pool.network));
+    if let Some(pool) = network.pools().into_iter().find(|pool| pool.contains(via)) {
+        return Err(format!("its address {via} lies in the pods' network {pool}"));
     }
     let near = here.links.iter().any(|link| link.contains(via)) && via.is_ipv6() == v6;
     let (backend, mac) = match network.backend {

@@ -12,7 +12,8 @@
 //! than flannel, it never writes over a lease without having seen what was there ([`claim`]), and does not end for what
 //! others do to the store ([`agent`]).
 //!
-//! It asks the kernel for the node's own addresses, and changes nothing there.
+//! It asks the kernel for the node's own addresses, and for its routes where the switch is to have them too ([`host_routes`]), and
+//! changes nothing there.
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod desired;
 pub mod error;
+pub mod host_routes;
 pub mod lease;
 pub mod network;
 pub mod node;

@@ -96,6 +96,13 @@ pub enum NetworkError {
     V4Alone(&'static str),
 }
 
+impl Network {
+    /// All pods' addresses, of both families.
+    pub fn pools(&self) -> Vec<Prefix> {
+        [self.v4].into_iter().chain(self.v6).map(|pool| pool.network).collect()
+    }
+}
+
 impl FromStr for Network {
     type Err = NetworkError;
 

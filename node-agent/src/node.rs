@@ -76,7 +76,7 @@ pub fn switch_config(network: &Network, held: &Held, said: &Attributes) -> Strin
         let quoted: Vec<String> = values.iter().map(|value| format!("\"{value}\"")).collect();
         format!("[{}]", quoted.join(", "))
     };
-    let networks = [network.v4].into_iter().chain(network.v6).map(|pool| pool.network.to_string()).collect();
+    let networks = network.pools().iter().map(Prefix::to_string).collect();
     let addresses = [said.public_ip.to_string()].into_iter().chain(said.public_ipv6.map(|v6| v6.to_string())).collect();
     let tunnel = match network.backend {
         Backend::Vxlan { .. } | Backend::Udp { .. } | Backend::Ipip { .. } => Some(network.backend.name()),

@@ -36,9 +36,11 @@ pub struct Status {
     pub leases: usize,
     /// Neighbours that the switch knows by this agent.
     pub neighbors: usize,
-    /// Leases that are no neighbour.
+    /// Routes that the switch has by this agent.
+    pub routes: usize,
+    /// Leases and routes of the host's that the switch is not told of.
     pub passed_over: Vec<PassedOver>,
-    /// Neighbours that the switch does not take.
+    /// Neighbours and routes that the switch does not take.
     pub refused: Vec<Refused>,
 }
 
@@ -75,6 +77,7 @@ pub struct Counts {
     leases: Gauge,
     passed_over: Gauge,
     neighbors: Gauge,
+    routes: Gauge,
     refused: Gauge,
     ready: Gauge,
 }
@@ -91,6 +94,7 @@ impl Shared {
             leases: Gauge::default(),
             passed_over: Gauge::default(),
             neighbors: Gauge::default(),
+            routes: Gauge::default(),
             refused: Gauge::default(),
             ready: Gauge::default(),
         };
@@ -106,9 +110,11 @@ impl Shared {
         let help = "Time from what the store said to its being in force";
         registry.register_with_unit("programming", help, Unit::Seconds, counts.programmed.clone());
         registry.register("leases", "Leases in the store", counts.leases.clone());
-        registry.register("leases_passed_over", "Leases that are no neighbour", counts.passed_over.clone());
+        let help = "Leases and routes of the host's that the switch is not told of";
+        registry.register("passed_over", help, counts.passed_over.clone());
         registry.register("neighbors", "Neighbours in the switch by this agent", counts.neighbors.clone());
-        registry.register("neighbors_refused", "Neighbours that the switch does not take", counts.refused.clone());
+        registry.register("routes", "Routes in the switch by this agent", counts.routes.clone());
+        registry.register("refused", "Neighbours and routes that the switch does not take", counts.refused.clone());
         registry.register("ready", "1 while the lease is held and the switch is told", counts.ready.clone());
         let status = Status { version: env!("CARGO_PKG_VERSION"), ..Status::default() };
         Shared { status: Arc::new(Mutex::new((status, Instant::now()))), registry: Arc::new(registry), counts }
@@ -127,6 +133,7 @@ impl Shared {
         self.counts.leases.set(status.leases as i64);
         self.counts.passed_over.set(status.passed_over.len() as i64);
         self.counts.neighbors.set(status.neighbors as i64);
+        self.counts.routes.set(status.routes as i64);
         self.counts.refused.set(status.refused.len() as i64);
         self.counts.ready.set(status.unready().is_none().into());
     }

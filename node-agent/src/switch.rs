@@ -1,14 +1,17 @@
 //! The switch of this node, told what it should know, by `control` alone.
 //!
 //! What it was told is kept here, so that a change of one node is one short call. It is asked again for what it knows when it was
-//! restarted, when a call failed, and every half minute. Neighbours of other origins are left alone. While the node's lease
+//! restarted, when a call failed, and every half minute. What others told it is left alone: the agent's are neighbours of the
+//! origin `agent`, from leases, and neighbours and routes of `host-import`, from routes of the host. While the node's lease
 //! is lost the switch attaches no pod; who dies without taking that back leaves it so.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use control::{ChangeNeighbors, Client, Code, Neighbor, NeighborView, Origin, Pause, Resume, Why};
+use control::{
+    ChangeNeighbors, Client, Code, DeleteRoute, Neighbor, NeighborView, Origin, Pause, Resume, Route, RouteTarget, Why,
+};
 use packet::Prefix;
 use serde::Serialize;
 
@@ -25,14 +28,21 @@ pub struct Switch {
     /// Why it attaches no pod, by this agent; none while that has to be asked for.
     paused: Option<Option<Why>>,
     /// By this agent; none while that has to be asked for.
-    known: Option<BTreeMap<Prefix, Neighbor>>,
+    known: Option<Known>,
     refused: BTreeMap<Prefix, (Neighbor, String)>,
+    refused_routes: BTreeMap<Prefix, (RouteTarget, String)>,
 }
 
-/// A neighbour that the switch does not take.
+#[derive(Debug)]
+struct Known {
+    neighbors: BTreeMap<Prefix, Neighbor>,
+    routes: BTreeMap<Prefix, RouteTarget>,
+}
+
+/// A neighbour or a route that the switch does not take.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Refused {
-    /// Its pods' addresses.
+    /// The addresses there.
     pub subnet: Prefix,
     /// What the switch says.
     pub why: String,
@@ -42,7 +52,8 @@ impl Switch {
     /// The switch that listens at `socket`; nothing is said yet.
     pub fn new(socket: PathBuf) -> Self {
         let client = Client::new(socket).timeout(TIMEOUT);
-        Switch { client, pid: None, paused: None, known: None, refused: BTreeMap::new() }
+        let (refused, refused_routes) = Default::default();
+        Switch { client, pid: None, paused: None, known: None, refused, refused_routes }
     }
 
     /// Forgets what it knows, so that it is asked at the next occasion.
@@ -112,12 +123,19 @@ impl Switch {
 
     /// Neighbours that it knows by this agent.
     pub fn known(&self) -> usize {
-        self.known.as_ref().map_or(0, BTreeMap::len)
+        self.known.as_ref().map_or(0, |known| known.neighbors.len())
     }
 
-    /// Neighbours that it does not take.
+    /// Routes that it has by this agent.
+    pub fn routes(&self) -> usize {
+        self.known.as_ref().map_or(0, |known| known.routes.len())
+    }
+
+    /// What it does not take.
     pub fn refused(&self) -> Vec<Refused> {
-        self.refused.iter().map(|(&subnet, (_, why))| Refused { subnet, why: why.clone() }).collect()
+        let neighbors = self.refused.iter().map(|(&subnet, (_, why))| (subnet, why));
+        let routes = self.refused_routes.iter().map(|(&prefix, (_, why))| (prefix, why));
+        neighbors.chain(routes).map(|(subnet, why)| Refused { subnet, why: why.clone() }).collect()
     }
 
     fn try_tell(&mut self, desired: &Desired, network: &Network, own: (Subnets, &Attributes)) -> Result<(), Error> {
@@ -125,32 +143,77 @@ impl Switch {
             Some(known) => known,
             None => {
                 self.check(network, own)?;
-                self.refused.clear();
-                let ours = self.client.neighbors()?.into_iter().filter(|view| view.origin == Origin::Agent);
-                ours.map(|view| (view.subnet, neighbor(view))).collect()
+                self.ask()?
             }
         };
+        // A route and a neighbour share no address, so what goes makes room first.
+        self.delete_routes(desired, &mut known.routes)?;
+        self.change_neighbors(desired, &mut known.neighbors)?;
+        self.add_routes(desired, &mut known.routes)?;
+        self.known = Some(known);
+        Ok(())
+    }
+
+    fn ask(&mut self) -> Result<Known, Error> {
+        self.refused.clear();
+        self.refused_routes.clear();
+        let neighbors = self.client.neighbors()?.into_iter().filter(|view| is_ours(view.origin));
+        let routes = self.client.routes()?.into_iter().filter(|view| view.origin == Some(Origin::HostImport));
+        Ok(Known {
+            neighbors: neighbors.map(|view| (view.subnet, neighbor(view))).collect(),
+            routes: routes.map(|view| (view.prefix, view.target)).collect(),
+        })
+    }
+
+    fn change_neighbors(&mut self, desired: &Desired, known: &mut BTreeMap<Prefix, Neighbor>) -> Result<(), Error> {
         self.refused.retain(|subnet, (refused, _)| desired.neighbors.get(subnet) == Some(refused));
-        let ChangeNeighbors { delete, mut add } = desired.difference(&known);
+        let ChangeNeighbors { delete, mut add } = desired.difference(known);
         add.retain(|neighbor| !self.refused.contains_key(&neighbor.subnet));
-        if !(delete.is_empty() && add.is_empty()) {
-            let gone: Vec<Prefix> = delete.iter().map(|delete| delete.subnet).collect();
-            let all = ChangeNeighbors { delete: delete.clone(), add: add.clone() };
-            match self.client.change_neighbors(all) {
-                Ok(_) => {}
+        if delete.is_empty() && add.is_empty() {
+            return Ok(());
+        }
+        let gone: Vec<Prefix> = delete.iter().map(|delete| delete.subnet).collect();
+        let all = ChangeNeighbors { delete: delete.clone(), add: add.clone() };
+        match self.client.change_neighbors(all) {
+            Ok(_) => {}
+            Err(control::Error::Refused(refusal)) if is_about_one(refusal.code) => {
+                self.client.change_neighbors(ChangeNeighbors { delete, add: Vec::new() })?;
+                self.add_what_can_be(&add)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        for subnet in &gone {
+            known.remove(subnet);
+        }
+        let added = add.into_iter().filter(|neighbor| !self.refused.contains_key(&neighbor.subnet));
+        known.extend(added.map(|neighbor| (neighbor.subnet, neighbor)));
+        Ok(())
+    }
+
+    fn delete_routes(&self, desired: &Desired, known: &mut BTreeMap<Prefix, RouteTarget>) -> Result<(), Error> {
+        let gone: Vec<Prefix> = known.keys().filter(|prefix| !desired.routes.contains_key(prefix)).copied().collect();
+        for prefix in gone {
+            self.client.delete_route(DeleteRoute { prefix, origin: Origin::HostImport, force: false })?;
+            known.remove(&prefix);
+        }
+        Ok(())
+    }
+
+    fn add_routes(&mut self, desired: &Desired, known: &mut BTreeMap<Prefix, RouteTarget>) -> Result<(), Error> {
+        self.refused_routes.retain(|prefix, (refused, _)| desired.routes.get(prefix) == Some(refused));
+        for (&prefix, target) in &desired.routes {
+            if known.get(&prefix) == Some(target) || self.refused_routes.contains_key(&prefix) {
+                continue;
+            }
+            let route = Route { prefix, target: target.clone(), origin: Origin::HostImport };
+            match self.client.add_route(route) {
+                Ok(_) => drop(known.insert(prefix, target.clone())),
                 Err(control::Error::Refused(refusal)) if is_about_one(refusal.code) => {
-                    self.client.change_neighbors(ChangeNeighbors { delete, add: Vec::new() })?;
-                    self.add_what_can_be(&add)?;
+                    self.refused_routes.insert(prefix, (target.clone(), refusal.message));
                 }
                 Err(error) => return Err(error.into()),
             }
-            for subnet in &gone {
-                known.remove(subnet);
-            }
-            let added = add.into_iter().filter(|neighbor| !self.refused.contains_key(&neighbor.subnet));
-            known.extend(added.map(|neighbor| (neighbor.subnet, neighbor)));
         }
-        self.known = Some(known);
         Ok(())
     }
 
@@ -201,6 +264,11 @@ impl Switch {
 /// True where one neighbour is wrong, and others may be taken.
 fn is_about_one(code: Code) -> bool {
     matches!(code, Code::Invalid | Code::Conflict)
+}
+
+/// The agent tells of these.
+fn is_ours(origin: Origin) -> bool {
+    matches!(origin, Origin::Agent | Origin::HostImport)
 }
 
 fn neighbor(view: NeighborView) -> Neighbor {

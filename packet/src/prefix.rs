@@ -41,9 +41,14 @@ impl Prefix {
         self.0.contains(&address)
     }
 
+    /// True when all addresses of `other` lie inside.
+    pub fn covers(self, other: Prefix) -> bool {
+        self.0.contains(&other.0)
+    }
+
     /// True when the two share an address.
     pub fn overlaps(self, other: Prefix) -> bool {
-        self.0.contains(&other.0) || other.0.contains(&self.0)
+        self.covers(other) || other.covers(self)
     }
 
     /// The same as the library type, for arithmetic.
@@ -124,6 +129,7 @@ mod tests {
             ["10.0.0.0/8", "10.1.0.0/16", "::/0"].map(|text| text.parse().unwrap());
         assert!(wide.overlaps(narrow) && narrow.overlaps(wide));
         assert!(!wide.overlaps(other) && !other.overlaps(wide));
+        assert!(wide.covers(narrow) && wide.covers(wide) && !narrow.covers(wide) && !other.covers(wide));
         assert!(narrow.contains("10.1.2.3".parse().unwrap()) && !narrow.contains("10.2.2.3".parse().unwrap()));
     }
 }

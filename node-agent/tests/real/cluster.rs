@@ -108,7 +108,8 @@ impl Cluster {
         Node { namespace, number, folder, switch: None, agent: None }
     }
 
-    fn node_with(&self, number: u8, network: &str, more: &str) -> Node {
+    /// The same, with further lines of configuration.
+    pub(crate) fn node_with(&self, number: u8, network: &str, more: &str) -> Node {
         let mut node = self.idle_node(number, network, more);
         node.start_agent();
         until("the switch's configuration", || node.path("switch.toml").exists().then_some(()));
@@ -261,6 +262,15 @@ impl Node {
         let address = attach.addresses[0].get();
         self.client().attach(attach).unwrap();
         Pod { namespace, address }
+    }
+
+    /// One that has an address of nobody's subnet.
+    pub(crate) fn foreign_pod(&self, address: &str) -> Pod {
+        let namespace = namespace("psw-pod");
+        let mut attach = self.attachment("foreign", &namespace);
+        attach.addresses = vec![address.parse().unwrap()];
+        self.client().attach(attach).unwrap();
+        Pod { namespace, address: address.parse().unwrap() }
     }
 
     fn attachment(&self, name: &str, namespace: &Namespace) -> Attach {

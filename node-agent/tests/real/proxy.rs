@@ -1,14 +1,14 @@
 //! A way to etcd that may be slow, stand still, or be cut.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Carries connections of loopback to a port there; it takes none any more when it is dropped.
+/// Carries connections of an address to a port there; it takes none any more when it is dropped.
 pub(crate) struct Proxy {
-    port: u16,
+    address: SocketAddr,
     way: Arc<Mutex<Way>>,
 }
 
@@ -19,20 +19,24 @@ struct Way {
 }
 
 impl Proxy {
-    pub(crate) fn to(port: u16) -> Proxy {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    /// In the namespace that it is made in.
+    pub(crate) fn to(address: &str, port: u16) -> Proxy {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let to = (address.to_owned(), port);
         let proxy = Proxy {
-            port: listener.local_addr().unwrap().port(),
+            address: listener.local_addr().unwrap(),
             way: Arc::new(Mutex::new(Way { delay: Duration::ZERO, lines: Vec::new(), closed: false })),
         };
         let way = proxy.way.clone();
         thread::spawn(move || {
-            for near in listener.incoming() {
+            while !way.lock().unwrap().closed {
+                let Ok((near, _)) = listener.accept() else {
+                    thread::sleep(LOOK_EVERY);
+                    continue;
+                };
                 let mut guard = way.lock().unwrap();
-                if guard.closed {
-                    return;
-                }
-                let (Ok(near), Ok(far)) = (near, TcpStream::connect(("127.0.0.1", port))) else { continue };
+                let Ok(far) = TcpStream::connect((to.0.as_str(), to.1)) else { continue };
                 for (from, to) in [(&near, &far), (&far, &near)] {
                     let (from, to, way) = (from.try_clone().unwrap(), to.try_clone().unwrap(), way.clone());
                     thread::spawn(move || carry(from, to, &way));
@@ -44,7 +48,7 @@ impl Proxy {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address)
     }
 
     /// From now on what comes is passed on so much later.
@@ -64,7 +68,6 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.cut();
         self.way.lock().unwrap().closed = true;
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 
@@ -74,7 +77,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, way: &Mutex<Way>) {
         let came = Instant::now();
         // The delay may be shortened while this waits.
         while came.elapsed() < way.lock().unwrap().delay {
-            thread::sleep(Duration::from_millis(5));
+            thread::sleep(LOOK_EVERY);
         }
         if to.write_all(&bytes[..length]).is_err() {
             break;
@@ -82,3 +85,5 @@ fn carry(mut from: TcpStream, mut to: TcpStream, way: &Mutex<Way>) {
     }
     let _ = to.shutdown(Shutdown::Both);
 }
+
+const LOOK_EVERY: Duration = Duration::from_millis(5);

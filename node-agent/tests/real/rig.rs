@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::fs::File;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -151,6 +152,13 @@ impl Server {
             return Err(String::from_utf8_lossy(&output.stderr).into_owned());
         }
         Ok(String::from_utf8(output.stdout).unwrap().trim_end().to_owned())
+    }
+
+    /// A value that is no text.
+    pub(crate) fn put_bytes(&self, key: &str, value: &[u8]) {
+        let mut child = self.command(&["put", key]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(value).unwrap();
+        assert!(child.wait().unwrap().success(), "{key}");
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -3,7 +3,7 @@
 //! Numbers are given here and come free again only when the world that no longer has them is in force; the order of
 //! coming and going is [`crate::world`]'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -25,6 +25,9 @@ pub(super) struct Neighbors {
     known: BTreeMap<Prefix, (NextHop, u16)>,
     /// By number less 1.
     nodes: Vec<Option<Node>>,
+    /// Where among them a node is, by its uplink and address.
+    places: HashMap<(u16, SocketAddr), usize>,
+    free_places: Vec<usize>,
     free_hops: Vec<u16>,
     hops: u16,
 }
@@ -123,13 +126,11 @@ impl Neighbors {
 
     /// The number of a node, which has one subnet more, and the longest inner packet on the way there.
     fn node(&mut self, (uplink, address): (u16, SocketAddr), (template, mtu): (Option<Template>, u16)) -> (u16, u16) {
-        let is_it = |one: &Option<Node>| {
-            one.as_ref().is_some_and(|node| node.remote.uplink == uplink && node.remote.address == address)
-        };
-        let place = self.nodes.iter().position(is_it).or_else(|| self.nodes.iter().position(Option::is_none));
-        let place = place.unwrap_or_else(|| {
-            self.nodes.push(None);
-            self.nodes.len() - 1
+        let place = *self.places.entry((uplink, address)).or_insert_with(|| {
+            self.free_places.pop().unwrap_or_else(|| {
+                self.nodes.push(None);
+                self.nodes.len() - 1
+            })
         });
         let new = || Node { remote: Remote::new(uplink, address, template), subnets: 0, mtu };
         let node = self.nodes[place].get_or_insert_with(new);
@@ -138,12 +139,13 @@ impl Neighbors {
     }
 
     fn leave(&mut self, number: u16) {
-        let place = &mut self.nodes[usize::from(number) - 1];
-        if let Some(node) = place {
-            node.subnets -= 1;
-            if node.subnets == 0 {
-                *place = None;
-            }
+        let place = usize::from(number) - 1;
+        let Some(node) = &mut self.nodes[place] else { return };
+        node.subnets -= 1;
+        if node.subnets == 0 {
+            self.places.remove(&(node.remote.uplink, node.remote.address));
+            self.nodes[place] = None;
+            self.free_places.push(place);
         }
     }
 

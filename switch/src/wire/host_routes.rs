@@ -1,13 +1,14 @@
 //! The host's own routes to the pods of other nodes, so that the node itself reaches them.
 //!
 //! Of `host-gw`: `SUBNET via NODE`, by whatever link leads to the node; packets of pods take it too. Behind a tunnel:
-//! by the host port, as those of pod ranges, and from the router address, to which the other node knows the way back.
+//! by the host port, as those of pod ranges, and from the router address, to which the other node knows the way back. Of origin
+//! `host-import`: none, for the host has one of its own, from which that neighbour was made.
 //!
 //! They have the protocol number of all our routes. What stands there and is not ours is never replaced.
 
 use std::collections::HashMap;
 
-use control::{Backend, Neighbor};
+use control::{Backend, Neighbor, Origin};
 use host::{Error, Netlink, Route, RouteKind};
 use packet::Prefix;
 
@@ -71,7 +72,7 @@ impl<'n> HostRoutes<'n> {
     }
 
     fn route(&self, neighbor: &Neighbor) -> Option<Route> {
-        if neighbor.backend == Backend::HostGw {
+        if neighbor.backend == Backend::HostGw || neighbor.origin == Origin::HostImport {
             return route_by_node(neighbor);
         }
         let gateway = gateway_of(neighbor.subnet);
@@ -97,8 +98,9 @@ impl<'n> HostRoutes<'n> {
 
 /// The route to a neighbour of `host-gw`, which outlives the host port; none of the others.
 pub fn route_by_node(neighbor: &Neighbor) -> Option<Route> {
-    let Neighbor { subnet, via, backend, .. } = neighbor;
-    (*backend == Backend::HostGw).then(|| Route { link: None, ..Route::via(*subnet, *via, 0) })
+    let Neighbor { subnet, via, backend, origin, .. } = neighbor;
+    (*backend == Backend::HostGw && *origin != Origin::HostImport)
+        .then(|| Route { link: None, ..Route::via(*subnet, *via, 0) })
 }
 
 /// The routes of the main table that one of ours would be in the place of.

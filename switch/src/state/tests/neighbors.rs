@@ -167,7 +167,7 @@ fn neighbours_run_out() {
     let add = (0..NEIGHBORS_MAX).map(nth).collect();
     state.apply(Change::ChangeNeighbors(ChangeNeighbors { delete: Vec::new(), add })).unwrap();
     let refusal = state.apply(one(nth(NEIGHBORS_MAX))).unwrap_err();
-    assert!(refusal.code == Code::Unavailable && refusal.message.contains("16384"), "{refusal}");
+    assert!(refusal.code == Code::Unavailable && refusal.message.contains("24576"), "{refusal}");
     state.apply(one(Neighbor { via: "192.168.9.3".parse().unwrap(), ..nth(7) })).unwrap();
     state.apply(forget("100.64.0.7/32", Origin::Cli, false)).unwrap();
     state.apply(one(nth(NEIGHBORS_MAX))).unwrap();
