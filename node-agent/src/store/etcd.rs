@@ -178,8 +178,7 @@ impl Etcd {
                 return Ok(true);
             };
             let change = |event: &etcd_client::Event| {
-                // What was listed is not heard of again.
-                let pair = event.kv().filter(|pair| pair.mod_revision() > revision)?;
+                let pair = event.kv()?;
                 let there = event.event_type() == EventType::Put;
                 Some((settings.name(pair.key())?, there.then(|| text(pair.value()))))
             };
