@@ -114,7 +114,7 @@ fn what_a_routing_daemon_learns_is_followed_by_the_switch_itself() {
     one.kill_agent();
     one.start_agent();
     until("an agent that is ready", || {
-        assert_eq!(imported(&one), [expected.clone()]);
+        assert_eq!(imported(&one), std::slice::from_ref(&expected));
         (one.status()?["neighbors"] == 2).then_some(())
     });
     one.kill_agent();
