@@ -31,10 +31,22 @@ use crate::remotes::Remote;
 /// The scratch memory of wrapping, used again every turn.
 pub(super) struct Wraps {
     groups: Groups,
+    /// By row.
+    datagrams: [Datagram; BURST],
     /// The rows of one group, and of one train of it.
     rows: [u8; BURST],
     train: [u8; TRAIN_DATAGRAMS_MAX],
     blocks: Box<[[u8; BLOCK_LEN]; TRAIN_DATAGRAMS_MAX]>,
+}
+
+/// What a row's frame is on the way through the tunnel.
+#[derive(Clone, Copy, Default)]
+struct Datagram {
+    /// With the tunnel's header; of a super-frame it means nothing.
+    bytes: u32,
+    /// TOS or traffic class of the outer header, which brings the congestion mark along.
+    tos: u8,
+    is_super: bool,
 }
 
 /// Which rows go to one node by one sender, without sorting them: rows whose keys share a place are chained, in order.
@@ -51,6 +63,7 @@ impl Wraps {
     pub(super) fn new() -> Self {
         Wraps {
             groups: Groups { keys: [0; BURST], first: Box::new([0; PLACES]), next: [0; BURST] },
+            datagrams: [Datagram::default(); BURST],
             rows: [0; BURST],
             train: [0; TRAIN_DATAGRAMS_MAX],
             blocks: Box::new([[0; BLOCK_LEN]; TRAIN_DATAGRAMS_MAX]),
@@ -125,12 +138,20 @@ struct Train {
 impl Departure<'_> {
     /// Sends `rows`, all of which depart by this uplink.
     pub(super) fn wrap_all(&mut self, uplink: &Uplink, rows: &[u8], wraps: &mut Wraps) {
-        let Wraps { groups, rows: group, train, blocks } = wraps;
+        let Wraps { groups, datagrams, rows: group, train, blocks } = wraps;
         for &row in rows.iter().rev() {
             let row = usize::from(row);
+            let start = self.slots.start(self.burst.head[row]);
+            let hash = flow_hash(start, self.burst, row);
+            let (sender, tos) = (uplink.sender_of((hash >> 32) as u32), ecn::outer_of(&start[ETHERNET_LEN..]));
             let remote = self.world.adjacency(self.burst.adjacency[row]).remote;
-            let hash = flow_hash(self.slots.start(self.burst.head[row]), self.burst, row);
-            let sender = uplink.sender_of((hash >> 32) as u32);
+            match self.stamp(uplink, row) {
+                Ok(bytes) => datagrams[row] = Datagram { bytes: bytes.unwrap_or(0), tos, is_super: bytes.is_none() },
+                Err(reason) => {
+                    self.settle(row, Err(reason));
+                    continue;
+                }
+            }
             groups.add(row, u32::from(remote) << 16 | sender as u32);
         }
         for &row in rows {
@@ -141,7 +162,7 @@ impl Departure<'_> {
                 match world.remotes.get((key >> 16) as u16) {
                     Some(remote) => {
                         let way = Way { uplink, remote, sender: usize::from(key as u16) };
-                        self.wrap_flows(way, rows, (train, &mut blocks[..]));
+                        self.wrap_flows(way, (rows, datagrams), (train, &mut blocks[..]));
                     }
                     None => rows.iter().for_each(|&row| self.settle(row.into(), Err(Reason::PortGone))),
                 }
@@ -150,62 +171,62 @@ impl Departure<'_> {
         }
     }
 
+    /// Makes a frame a datagram in place: its checksum finished, the tunnel's header before it. How long it is then; none for a
+    /// super-frame, which stays as it is.
+    #[inline]
+    fn stamp(&mut self, uplink: &Uplink, row: usize) -> Result<Option<u32>, Reason> {
+        let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
+        let (beside, _) = self.slots.header_and_start(head);
+        if beside[1] & SUPER != 0 {
+            return Ok(None);
+        }
+        if beside[0] & UNFINISHED != 0 {
+            let word = |at: usize| u16::from_le_bytes([beside[at], beside[at + 1]]);
+            let place = (word(6), word(8));
+            let (head, tail) = self.slots.frame_mut(head, tail, length);
+            complete_checksum_at(head, tail, place).map_err(|_| Reason::Uncuttable)?;
+            self.tracer.formed(row, Form::Completed, 1);
+        }
+        let header = uplink.header();
+        match <&[u8; VXLAN_LEN]>::try_from(header) {
+            Ok(header) => self.slots.before_mut(head, VXLAN_LEN).copy_from_slice(header),
+            Err(_) => self.slots.before_mut(head, header.len()).copy_from_slice(header),
+        }
+        Ok(Some((header.len() + length as usize - uplink.skipped()) as u32))
+    }
+
     #[inline]
     fn wrap_flows(
         &mut self,
         way: Way<'_>,
-        rows: &[u8],
+        (rows, datagrams): (&[u8], &[Datagram; BURST]),
         (own, blocks): (&mut [u8; TRAIN_DATAGRAMS_MAX], &mut [[u8; BLOCK_LEN]]),
     ) {
         let mut train = Train::default();
         for &row in rows {
-            let row = usize::from(row);
-            let (header, _) = self.slots.header_and_start(self.burst.head[row]);
-            let is_super = header[1] & SUPER != 0;
-            if is_super {
-                let offload = self.offload(row);
+            let datagram = datagrams[usize::from(row)];
+            if datagram.is_super {
                 self.send(way, &mut train, own);
-                let sent = match self.send_uncut(way, row, &offload) {
-                    Some(sent) => sent,
-                    None => self.send_cut(way, (row, &offload), blocks),
-                };
-                self.settle(row, sent);
+                self.wrap_super(way, row.into(), datagram.tos, blocks);
                 continue;
             }
-            if header[0] & 1 != 0
-                && let Err(reason) = self.finish(row)
-            {
-                self.settle(row, Err(reason));
-                continue;
-            }
-            let length = way.uplink.header().len() + self.burst.length[row] as usize - way.uplink.skipped();
-            let tos = self.outer_tos(row);
-            if !train.takes((length, tos), way.uplink.train_max()) {
+            if !train.takes(datagram, way.uplink.train_max()) {
                 self.send(way, &mut train, own);
             }
-            own[train.count] = row as u8;
-            train.push((length, tos));
+            own[train.count] = row;
+            train.push(datagram);
         }
         self.send(way, &mut train, own);
     }
 
-    /// Finishes the checksum of a frame that is no super-frame, and of which its virtio header says that it is unfinished. The
-    /// header is not put right: a tunnel's takes its place.
-    #[inline]
-    fn finish(&mut self, row: usize) -> Result<(), Reason> {
-        let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
-        let (header, _) = self.slots.header_and_start(head);
-        let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
-        let place = (word(6), word(8));
-        let (head, tail) = self.slots.frame_mut(head, tail, length);
-        complete_checksum_at(head, tail, place).map_err(|_| Reason::Uncuttable)?;
-        self.tracer.formed(row, Form::Completed, 1);
-        Ok(())
-    }
-
-    /// The outer TOS or traffic class of a row's packet, which brings its congestion mark along.
-    fn outer_tos(&self, row: usize) -> u8 {
-        ecn::outer_of(&self.slots.start(self.burst.head[row])[ETHERNET_LEN..])
+    /// Sends a super-frame, whole if there is a way for it.
+    fn wrap_super(&mut self, way: Way<'_>, row: usize, tos: u8, blocks: &mut [[u8; BLOCK_LEN]]) {
+        let offload = self.offload(row);
+        let sent = match self.send_uncut(way, (row, tos), &offload) {
+            Some(sent) => sent,
+            None => self.send_cut(way, (row, tos, &offload), blocks),
+        };
+        self.settle(row, sent);
     }
 
     /// Sends what the train has, and empties it.
@@ -227,20 +248,13 @@ impl Departure<'_> {
     /// The same with up to so many slices, of which a row has two at most.
     #[inline(always)]
     fn send_rows<const SLICES: usize>(&mut self, way: Way<'_>, train: &Train, rows: &[u8]) -> Result<(), Reason> {
-        let (header, skipped) = (way.uplink.header(), way.uplink.skipped());
-        for &row in rows {
-            let head = self.burst.head[usize::from(row)];
-            match <&[u8; VXLAN_LEN]>::try_from(header) {
-                Ok(header) => self.slots.before_mut(head, VXLAN_LEN).copy_from_slice(header),
-                Err(_) => self.slots.before_mut(head, header.len()).copy_from_slice(header),
-            }
-        }
+        let (before, skipped) = (way.uplink.header().len(), way.uplink.skipped());
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut count = 0;
         for &row in rows {
             let row = usize::from(row);
             let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
-            let frame = self.slots.frame_with(head, tail, length, header.len());
+            let frame = self.slots.frame_with(head, tail, length, before);
             slices[count] = IoSlice::new(&frame.head[skipped..]);
             slices[count + 1] = IoSlice::new(frame.tail);
             count += 1 + usize::from(!frame.tail.is_empty());
@@ -250,10 +264,9 @@ impl Departure<'_> {
     }
 
     /// Sends a super-frame whole, if there is a way for it.
-    fn send_uncut(&mut self, way: Way<'_>, row: usize, offload: &Offload) -> Option<Result<(), Reason>> {
+    fn send_uncut(&mut self, way: Way<'_>, (row, tos): (usize, u8), offload: &Offload) -> Option<Result<(), Reason>> {
         let (express, template) = (way.uplink.express.as_ref()?, way.remote.template.as_ref()?);
         let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
-        let tos = self.outer_tos(row);
         let room = self.slots.before_mut(head, EXPRESS_ROOM).try_into().expect("as many bytes as were asked for");
         let before = express.wrap((template, way.sender, tos), (offload, length as usize), room)?;
         let frame = self.slots.frame_with(head, tail, length, before);
@@ -265,7 +278,7 @@ impl Departure<'_> {
     fn send_cut(
         &mut self,
         way: Way<'_>,
-        (row, offload): (usize, &Offload),
+        (row, tos, offload): (usize, u8, &Offload),
         blocks: &mut [[u8; BLOCK_LEN]],
     ) -> Result<(), Reason> {
         let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
@@ -273,7 +286,7 @@ impl Departure<'_> {
         let mut cut = Cut::new(frame, offload, ChecksumForm::Complete).map_err(|_| Reason::Uncuttable)?;
         let (header, skipped) = (way.uplink.header(), way.uplink.skipped());
         self.tracer.formed(row, Form::Cut, cut.segments());
-        let (from, to, tos) = (skipped, header.len() + cut.header_len(), self.outer_tos(row));
+        let (from, to) = (skipped, header.len() + cut.header_len());
         let mut failed = false;
         loop {
             // Ranges of the payload: a segment's bytes lie in up to two pieces of memory.
@@ -306,28 +319,31 @@ impl Departure<'_> {
 }
 
 impl Train {
-    /// True if a datagram of that length and TOS may go with those there are.
-    fn takes(&self, (length, tos): (usize, u8), datagrams_max: usize) -> bool {
+    /// True if a datagram may go with those there are.
+    fn takes(&self, Datagram { bytes, tos, .. }: Datagram, datagrams_max: usize) -> bool {
         self.count == 0
             || !self.ended
                 && tos == self.tos
-                && length <= self.segment
+                && bytes as usize <= self.segment
                 && self.count < datagrams_max
-                && self.bytes + length <= TRAIN_BYTES_MAX
+                && self.bytes + bytes as usize <= TRAIN_BYTES_MAX
     }
 
-    fn push(&mut self, (length, tos): (usize, u8)) {
+    fn push(&mut self, Datagram { bytes, tos, .. }: Datagram) {
+        let bytes = bytes as usize;
         if self.count == 0 {
-            (self.segment, self.tos) = (length, tos);
+            (self.segment, self.tos) = (bytes, tos);
         }
         self.count += 1;
-        self.bytes += length;
-        self.ended = length < self.segment;
+        self.bytes += bytes;
+        self.ended = bytes < self.segment;
     }
 }
 
 /// Of a virtio header's second byte, what says that it is beside a super-frame.
 const SUPER: u8 = 0x7f;
+/// Of its first byte, what says that a checksum is unfinished.
+const UNFINISHED: u8 = 1;
 /// More than there are ways in a small cluster.
 const PLACES: usize = 1024;
 /// A train of so few needs little memory.
