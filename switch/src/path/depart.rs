@@ -17,6 +17,7 @@
 
 use std::io::IoSlice;
 
+use arrayvec::ArrayVec;
 use control::Form;
 use packet::{
     BURST, Burst, ChecksumForm, Cut, Exit, Group, Gso, HEADERS_MAX, Join, JoinKinds, MEMBERS_MAX, Offload, Punt,
@@ -198,19 +199,20 @@ impl Departure<'_> {
         let first = group.first() as usize;
         let offload = group.apply(self.slots.head_mut(self.burst.head[first], self.burst.length[first]));
         self.set_offload(first, &offload);
-        let mut slices = [IoSlice::new(&[]); 2 * MEMBERS_MAX];
-        let mut count = 0;
+        let mut slices = ArrayVec::<_, { 2 * MEMBERS_MAX }>::new();
         for row in group.members() {
             let row = row as usize;
             let before = if row == first { VNET_HEADER_LEN } else { 0 };
             let skip = if row == first { 0 } else { group.header_len() };
             let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
             let frame = self.slots.frame_with(head, tail, length, before);
-            slices[count] = IoSlice::new(&frame.head[skip..]);
-            slices[count + 1] = IoSlice::new(frame.tail);
-            count += 1 + usize::from(!frame.tail.is_empty());
+            slices.push(IoSlice::new(&frame.head[skip..]));
+            if !frame.tail.is_empty() {
+                slices.push(IoSlice::new(frame.tail));
+            }
         }
-        let written = self.port.write(self.worker, &slices[..count]);
+        let written = self.port.write(self.worker, &slices);
+        drop(slices);
         self.counters().add(Count::Joined, u64::from(written.is_ok()));
         for row in group.members() {
             self.tracer.formed(row as usize, Form::Joined, group.len());

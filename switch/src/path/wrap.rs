@@ -17,6 +17,7 @@
 
 use std::io::IoSlice;
 
+use arrayvec::ArrayVec;
 use control::Form;
 use encap::{VXLAN_LEN, ecn};
 use host::{Datagrams, TRAIN_BYTES_MAX, TRAIN_DATAGRAMS_MAX};
@@ -233,34 +234,28 @@ impl Departure<'_> {
     #[inline]
     fn send(&mut self, way: Way<'_>, train: &mut Train, rows: &[u8; TRAIN_DATAGRAMS_MAX]) {
         let rows = &rows[..train.count];
-        let sent = match train.count {
-            0 => return,
-            1..=FEW => self.send_rows::<{ 2 * FEW }>(way, train, rows),
-            _ => self.send_rows::<{ 2 * TRAIN_DATAGRAMS_MAX }>(way, train, rows),
-        };
+        if rows.is_empty() {
+            return;
+        }
+        let (before, skipped) = (way.uplink.header().len(), way.uplink.skipped());
+        let mut slices = ArrayVec::<_, { 2 * TRAIN_DATAGRAMS_MAX }>::new();
+        for &row in rows {
+            let row = usize::from(row);
+            let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
+            let frame = self.slots.frame_with(head, tail, length, before);
+            slices.push(IoSlice::new(&frame.head[skipped..]));
+            if !frame.tail.is_empty() {
+                slices.push(IoSlice::new(frame.tail));
+            }
+        }
+        let datagrams = Datagrams { slices: &slices, segment: train.segment, tos: train.tos };
+        let sent = way.uplink.send(way.remote, way.sender, &datagrams).map_err(|_| Reason::WriteFailed);
+        drop(slices);
         self.counters().add(Count::Joined, u64::from(sent.is_ok() && rows.len() > 1));
         for &row in rows {
             self.settle(row.into(), sent);
         }
         *train = Train::default();
-    }
-
-    /// The same with up to so many slices, of which a row has two at most.
-    #[inline(always)]
-    fn send_rows<const SLICES: usize>(&mut self, way: Way<'_>, train: &Train, rows: &[u8]) -> Result<(), Reason> {
-        let (before, skipped) = (way.uplink.header().len(), way.uplink.skipped());
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let mut count = 0;
-        for &row in rows {
-            let row = usize::from(row);
-            let (head, tail, length) = (self.burst.head[row], self.burst.tail[row], self.burst.length[row]);
-            let frame = self.slots.frame_with(head, tail, length, before);
-            slices[count] = IoSlice::new(&frame.head[skipped..]);
-            slices[count + 1] = IoSlice::new(frame.tail);
-            count += 1 + usize::from(!frame.tail.is_empty());
-        }
-        let datagrams = Datagrams { slices: &slices[..count], segment: train.segment, tos: train.tos };
-        way.uplink.send(way.remote, way.sender, &datagrams).map_err(|_| Reason::WriteFailed)
     }
 
     /// Sends a super-frame whole, if there is a way for it.
@@ -290,29 +285,26 @@ impl Departure<'_> {
         let mut failed = false;
         loop {
             // Ranges of the payload: a segment's bytes lie in up to two pieces of memory.
-            let mut parts = [const { 0..0 }; TRAIN_DATAGRAMS_MAX];
-            let (mut count, mut bytes) = (0, 0);
-            while count < way.uplink.train_max() && bytes + to - from + usize::from(offload.gso_size) <= TRAIN_BYTES_MAX
+            let mut parts = ArrayVec::<_, TRAIN_DATAGRAMS_MAX>::new();
+            let mut bytes = 0;
+            while parts.len() < way.uplink.train_max()
+                && bytes + to - from + usize::from(offload.gso_size) <= TRAIN_BYTES_MAX
             {
-                let block = &mut blocks[count];
+                let block = &mut blocks[parts.len()];
                 let Some(part) = cut.next(&mut block[header.len()..]) else { break };
                 block[..header.len()].copy_from_slice(header);
                 bytes += to - from + part.len();
-                parts[count] = part;
-                count += 1;
+                parts.push(part);
             }
-            if count == 0 {
+            let Some(first) = parts.first() else {
                 return if failed { Err(Reason::WriteFailed) } else { Ok(()) };
+            };
+            let mut slices = ArrayVec::<_, { 3 * TRAIN_DATAGRAMS_MAX }>::new();
+            for (part, block) in parts.iter().zip(&*blocks) {
+                let pieces = [&block[from..to]].into_iter().chain(cut.payload(part));
+                slices.extend(pieces.filter(|piece| !piece.is_empty()).map(IoSlice::new));
             }
-            let mut slices = [IoSlice::new(&[]); 3 * TRAIN_DATAGRAMS_MAX];
-            let mut used = 0;
-            for (part, block) in parts[..count].iter().zip(&*blocks) {
-                for bytes in [&block[from..to]].into_iter().chain(cut.payload(part)).filter(|bytes| !bytes.is_empty()) {
-                    slices[used] = IoSlice::new(bytes);
-                    used += 1;
-                }
-            }
-            let datagrams = Datagrams { slices: &slices[..used], segment: to - from + parts[0].len(), tos };
+            let datagrams = Datagrams { slices: &slices, segment: to - from + first.len(), tos };
             failed |= way.uplink.send(way.remote, way.sender, &datagrams).is_err();
         }
     }
@@ -346,7 +338,5 @@ const SUPER: u8 = 0x7f;
 const UNFINISHED: u8 = 1;
 /// More than there are ways in a small cluster.
 const PLACES: usize = 1024;
-/// A train of so few needs little memory.
-const FEW: usize = 4;
 /// A tunnel's header, and all headers of a segment.
 const BLOCK_LEN: usize = 8 + HEADERS_MAX;
