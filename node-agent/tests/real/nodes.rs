@@ -113,15 +113,47 @@ fn pods_of_both_families_reach_each_other() {
 }
 
 #[test]
-fn nodes_without_a_tunnel_find_each_other_too() {
-    let cluster = Cluster::new();
-    let network = VXLAN.replace("vxlan", "host-gw");
-    let (one, two) = (cluster.node(1, &network), cluster.node(2, &network));
-    for node in [&one, &two] {
-        node.until_ready(1);
-        must(&node.namespace, "sysctl -q -w net.ipv4.conf.eth0.forwarding=1");
+fn nodes_find_each_other_by_every_backend() {
+    for (kind, tunnel) in [
+        ("\"host-gw\"", false),
+        ("\"vxlan\", DirectRouting = true", false),
+        ("\"ipip\", DirectRouting = true", false),
+        ("\"udp\"", true),
+        ("\"ipip\"", true),
+    ] {
+        let cluster = Cluster::new();
+        let network = VXLAN.replace("\"vxlan\"", kind);
+        let (one, two) = (cluster.node(1, &network), cluster.node(2, &network));
+        for node in [&one, &two] {
+            node.until_ready(1);
+            must(&node.namespace, &format!("sysctl -q -w net.ipv4.conf.all.forwarding={}", i32::from(!tunnel)));
+        }
+        let direct = one.client().neighbors().unwrap()[0].backend == control::Backend::HostGw;
+        assert_eq!(direct, !tunnel, "{kind}");
+        let (a, b) = (one.pod(), two.pod());
+        ping(&a.namespace, b.address);
+        ping(&b.namespace, a.address);
     }
-    let (a, b) = (one.pod(), two.pod());
+}
+
+#[test]
+fn a_node_whose_address_changes_keeps_its_subnet_and_its_pods_are_found() {
+    let cluster = Cluster::new();
+    let (mut one, two) = (cluster.node(1, VXLAN), cluster.node(2, VXLAN));
+    [&one, &two].into_iter().for_each(|node| node.until_ready(1));
+    let (a, b, subnet) = (one.pod(), two.pod(), one.subnet());
+    one.kill_agent();
+    one.kill_switch();
+    must(&one.namespace, "ip address delete 192.168.9.1/24 dev eth0");
+    must(&one.namespace, "ip address add 192.168.9.101/24 dev eth0");
+    let config = one.path("agent.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("\"192.168.9.1\"", "\"192.168.9.101\"")).unwrap();
+    std::fs::remove_file(one.path("switch.toml")).unwrap();
+    one.start();
+    one.until_ready(1);
+    assert_eq!((one.subnet(), cluster.leases().len()), (subnet, 2));
+    until_is(&"192.168.9.101".to_owned(), || two.client().neighbors().unwrap()[0].via.to_string());
     ping(&a.namespace, b.address);
     ping(&b.namespace, a.address);
 }
