@@ -4,6 +4,7 @@
 //! A lease that overlaps an earlier one, in order of subnets, has to wait for that one's end.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::net::IpAddr;
 
 use control::{Backend as By, ChangeNeighbors, DeleteNeighbor, Neighbor, Origin, RouteTarget};
@@ -53,7 +54,7 @@ impl Desired {
             return desired;
         }
         let own = here.own.to_string();
-        let mut found = Vec::new();
+        let mut found = Vec::with_capacity(view.entries().len());
         for (key, entry) in view.entries().filter(|(key, _)| *key != own) {
             let lease = entry.lease.as_ref().map_err(String::clone);
             let neighbors = lease.and_then(|(subnets, said)| neighbors(*subnets, said, network, here));
@@ -63,25 +64,47 @@ impl Desired {
             }
         }
         found.sort_by_key(|(_, neighbors)| neighbors.first().map(|neighbor| neighbor.subnet));
+        let mut v4: Vec<(Prefix, Neighbor)> = Vec::with_capacity(found.len());
         for (key, neighbors) in found {
-            match neighbors.iter().find_map(|neighbor| desired.overlapping(neighbor.subnet)) {
-                Some(other) => desired.pass_over(key, format!("it overlaps the lease of {other}")),
-                None => desired.neighbors.extend(neighbors.into_iter().map(|neighbor| (neighbor.subnet, neighbor))),
+            // Those of IPv4 come in their order, so only the last can overlap the next.
+            let taken = |neighbor: &Neighbor| match v4.last() {
+                _ if neighbor.subnet.address().is_ipv6() => desired.overlapping(neighbor.subnet),
+                last => last.map(|(subnet, _)| *subnet).filter(|last| last.overlaps(neighbor.subnet)),
+            };
+            if let Some(other) = neighbors.iter().find_map(taken) {
+                desired.pass_over(key, format!("it overlaps the lease of {other}"));
+                continue;
             }
+            let named = neighbors.into_iter().map(|neighbor| (neighbor.subnet, neighbor));
+            let (of_v4, of_v6): (Vec<_>, Vec<_>) = named.partition(|(subnet, _)| subnet.address().is_ipv4());
+            v4.extend(of_v4);
+            desired.neighbors.extend(of_v6);
         }
+        // A map is built at once of what is in order.
+        desired.neighbors = v4.into_iter().chain(mem::take(&mut desired.neighbors)).collect();
         desired
     }
 
     /// What has to be said to a switch that knows `known` by this agent.
     pub fn difference(&self, known: &BTreeMap<Prefix, Neighbor>) -> ChangeNeighbors {
-        let same_origin = |known: &Neighbor| {
-            self.neighbors.get(&known.subnet).is_some_and(|neighbor| neighbor.origin == known.origin)
+        let (mut delete, mut add) = (Vec::new(), Vec::new());
+        let mut take = |gone: &Neighbor| {
+            delete.push(DeleteNeighbor { subnet: gone.subnet, origin: gone.origin, force: false });
         };
-        let gone = known.values().filter(|known| !same_origin(known));
-        let delete =
-            gone.map(|gone| DeleteNeighbor { subnet: gone.subnet, origin: gone.origin, force: false }).collect();
-        let add = self.neighbors.values().filter(|neighbor| known.get(&neighbor.subnet) != Some(neighbor));
-        ChangeNeighbors { delete, add: add.cloned().collect() }
+        // Both are in order.
+        let mut known = known.values().peekable();
+        for wanted in self.neighbors.values() {
+            while let Some(gone) = known.next_if(|known| known.subnet < wanted.subnet) {
+                take(gone);
+            }
+            let there = known.next_if(|known| known.subnet == wanted.subnet);
+            there.filter(|there| there.origin != wanted.origin).into_iter().for_each(&mut take);
+            if there != Some(wanted) {
+                add.push(wanted.clone());
+            }
+        }
+        known.for_each(take);
+        ChangeNeighbors { delete, add }
     }
 
     pub(crate) fn pass_over(&mut self, key: &str, why: String) {
@@ -241,12 +264,15 @@ mod tests {
             let network = VXLAN.parse().unwrap();
             let [before, after] = [before, after].map(|leases| Desired::new(&view(leases), &network, &here()));
             let mut known = before.neighbors;
+            known.values_mut().step_by(2).for_each(|neighbor| neighbor.origin = Origin::HostImport);
             let change = after.difference(&known);
             for delete in &change.delete {
-                prop_assert!(known.remove(&delete.subnet).is_some());
+                prop_assert_eq!(known.remove(&delete.subnet).map(|gone| gone.origin), Some(delete.origin));
             }
             for add in change.add {
-                known.insert(add.subnet, add);
+                let origin = add.origin;
+                let before = known.insert(add.subnet, add);
+                prop_assert!(before.is_none_or(|before| before.origin == origin), "only its origin replaces a neighbour");
             }
             prop_assert_eq!(&known, &after.neighbors);
             prop_assert_eq!(after.difference(&known), ChangeNeighbors::default());

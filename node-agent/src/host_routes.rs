@@ -13,7 +13,7 @@
 //! A lease goes before a route. All of it has the origin `host-import`, and of such neighbours the switch makes no route of the
 //! host's: one is there. A route of several next hops is not seen; packets follow it by the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::mpsc::Sender;
 use std::thread;
@@ -82,8 +82,10 @@ fn relevant(mut routes: Vec<Route>, pools: &[Prefix]) -> Vec<Route> {
 impl Desired {
     /// Adds what follows from routes of the host's.
     pub fn import(&mut self, routes: &[Route], here: &Here) {
+        let hops: BTreeSet<IpAddr> = routes.iter().filter_map(|route| route.via).collect();
+        let nodes = self.neighbors.values().filter(|neighbor| hops.contains(&neighbor.via));
         let nodes: BTreeMap<IpAddr, (Backend, Option<Mac>)> =
-            self.neighbors.values().map(|neighbor| (neighbor.via, (neighbor.backend, neighbor.mac))).collect();
+            nodes.map(|neighbor| (neighbor.via, (neighbor.backend, neighbor.mac))).collect();
         let mut wider = None;
         for route in routes {
             let subnet = route.prefix;

@@ -41,6 +41,8 @@ pub(crate) struct KernelNode {
 pub(crate) struct Pod {
     pub(crate) namespace: TemporaryNamespace,
     pub(crate) address: IpAddr,
+    /// Where pods have one.
+    pub(crate) address_v6: Option<IpAddr>,
 }
 
 impl Cluster {
@@ -111,9 +113,7 @@ impl Cluster {
     /// The same, with further lines of configuration.
     pub(crate) fn node_with(&self, number: u8, network: &str, more: &str) -> Node {
         let mut node = self.idle_node(number, network, more);
-        node.start_agent();
-        until("the switch's configuration", || node.path("switch.toml").exists().then_some(()));
-        node.start_switch();
+        node.start();
         node
     }
 
@@ -177,6 +177,13 @@ impl KernelNode {
 impl Node {
     pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
         self.folder.path().join(name)
+    }
+
+    /// Both programs.
+    pub(crate) fn start(&mut self) {
+        self.start_agent();
+        until("the switch's configuration", || self.path("switch.toml").exists().then_some(()));
+        self.start_switch();
     }
 
     pub(crate) fn start_agent(&mut self) {
@@ -259,9 +266,9 @@ impl Node {
     pub(crate) fn pod_named(&self, name: &str) -> Pod {
         let namespace = namespace("psw-pod");
         let attach = self.attachment(name, &namespace);
-        let address = attach.addresses[0].get();
+        let (address, address_v6) = (attach.addresses[0].get(), attach.addresses.get(1).map(|address| address.get()));
         self.client().attach(attach).unwrap();
-        Pod { namespace, address }
+        Pod { namespace, address, address_v6 }
     }
 
     /// One that has an address of nobody's subnet.
@@ -270,17 +277,17 @@ impl Node {
         let mut attach = self.attachment("foreign", &namespace);
         attach.addresses = vec![address.parse().unwrap()];
         self.client().attach(attach).unwrap();
-        Pod { namespace, address: address.parse().unwrap() }
+        Pod { namespace, address: address.parse().unwrap(), address_v6: None }
     }
 
     fn attachment(&self, name: &str, namespace: &Namespace) -> Attach {
-        let address = self.subnet().net().hosts().nth(1).unwrap();
+        let second = |range: &packet::Prefix| range.net().hosts().nth(2).unwrap().try_into().unwrap();
         Attach {
             bandwidth: control::Bandwidth::default(),
             name: name.parse().unwrap(),
             netns: namespace.path().display().to_string().parse().unwrap(),
             interface: InterfaceName::default(),
-            addresses: vec![address.try_into().unwrap()],
+            addresses: self.client().config().unwrap().pod_ranges.iter().map(second).collect(),
             assign: None,
             mtu: None,
             mac: None,

@@ -60,7 +60,8 @@ fn a_slow_etcd_is_waited_for_and_one_that_stands_still_is_told_of() {
     watched.until(&[(held.subnets.to_string(), held.text.clone()), ("a".to_owned(), "1".to_owned())].into());
     proxy.delay(Duration::from_secs(3600));
     let error = keep(&mut store, &held, &said(1)).unwrap_err().report();
-    assert!(error.contains(&proxy.url()) && error.contains("within 5 s"), "{error}");
+    // By the patience of the call, or by that of a connection that had long been idle.
+    assert!(error.contains(&format!("etcd at {}", proxy.url())), "{error}");
     proxy.delay(Duration::ZERO);
     assert_eq!(keep(&mut store, &held, &said(1)).unwrap(), Standing::Kept);
 }

@@ -76,16 +76,84 @@ fn stream(from: &Pod, to: &Pod) {
     assert!(received.join().unwrap() == sent, "what was received differs from what was sent");
 }
 
+/// Over IPv4, and over IPv6 what is of IPv6.
 #[test]
-fn nodes_without_a_tunnel_find_each_other_too() {
+fn pods_of_both_families_reach_each_other() {
     let cluster = Cluster::new();
-    let network = VXLAN.replace("vxlan", "host-gw");
-    let (one, two) = (cluster.node(1, &network), cluster.node(2, &network));
-    for node in [&one, &two] {
-        node.until_ready(1);
-        must(&node.namespace, "sysctl -q -w net.ipv4.conf.eth0.forwarding=1");
+    let network = "{ Network = \"10.244.0.0/16\", EnableIPv6 = true, IPv6Network = \"fd00:244::/48\", Backend = { Type = \"vxlan\" } }";
+    for over_v6 in [false, true] {
+        let numbers = if over_v6 { [3, 4] } else { [1, 2] };
+        let [one, two] = numbers.map(|number| {
+            let own = format!("fd00:9::{number}");
+            let more = if over_v6 { format!("public_ipv6 = \"{own}\"\n") } else { String::new() };
+            let mut node = cluster.idle_node(number, network, &more);
+            must(&node.namespace, &format!("ip address add {own}/64 dev eth0 nodad"));
+            node.start();
+            node
+        });
+        [&one, &two].into_iter().for_each(|node| node.until_ready(2));
+        for (key, value) in cluster.leases() {
+            assert!(key.contains("-24&fd00:244:"), "{key}");
+            assert_eq!(value.contains(r#""PublicIPv6":"fd00:9::"#), over_v6, "{value}");
+        }
+        let env = std::fs::read_to_string(one.path("subnet.env")).unwrap();
+        assert!(env.contains("FLANNEL_IPV6_NETWORK=fd00:244::/48\nFLANNEL_IPV6_SUBNET=fd00:244:"), "{env}");
+        let ways: Vec<_> = one.client().neighbors().unwrap().iter().map(|way| way.via.is_ipv6()).collect();
+        assert_eq!(ways, [false, over_v6]);
+        let (a, b) = (one.pod(), two.pod());
+        for (from, to) in [(&a, &b), (&b, &a)] {
+            ping(&from.namespace, to.address);
+            ping(&from.namespace, to.address_v6.unwrap());
+            // Another node's host speaks to pods too.
+            ping(&one.namespace, b.address_v6.unwrap());
+        }
+        drop((one, two));
+        cluster.etcdctl(&["del", "--prefix", SUBNETS]);
     }
-    let (a, b) = (one.pod(), two.pod());
+}
+
+#[test]
+fn nodes_find_each_other_by_every_backend() {
+    for (kind, tunnel) in [
+        ("\"host-gw\"", false),
+        ("\"vxlan\", DirectRouting = true", false),
+        ("\"ipip\", DirectRouting = true", false),
+        ("\"udp\"", true),
+        ("\"ipip\"", true),
+    ] {
+        let cluster = Cluster::new();
+        let network = VXLAN.replace("\"vxlan\"", kind);
+        let (one, two) = (cluster.node(1, &network), cluster.node(2, &network));
+        for node in [&one, &two] {
+            node.until_ready(1);
+            must(&node.namespace, &format!("sysctl -q -w net.ipv4.conf.all.forwarding={}", i32::from(!tunnel)));
+        }
+        let direct = one.client().neighbors().unwrap()[0].backend == control::Backend::HostGw;
+        assert_eq!(direct, !tunnel, "{kind}");
+        let (a, b) = (one.pod(), two.pod());
+        ping(&a.namespace, b.address);
+        ping(&b.namespace, a.address);
+    }
+}
+
+#[test]
+fn a_node_whose_address_changes_keeps_its_subnet_and_its_pods_are_found() {
+    let cluster = Cluster::new();
+    let (mut one, two) = (cluster.node(1, VXLAN), cluster.node(2, VXLAN));
+    [&one, &two].into_iter().for_each(|node| node.until_ready(1));
+    let (a, b, subnet) = (one.pod(), two.pod(), one.subnet());
+    one.kill_agent();
+    one.kill_switch();
+    must(&one.namespace, "ip address delete 192.168.9.1/24 dev eth0");
+    must(&one.namespace, "ip address add 192.168.9.101/24 dev eth0");
+    let config = one.path("agent.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("\"192.168.9.1\"", "\"192.168.9.101\"")).unwrap();
+    std::fs::remove_file(one.path("switch.toml")).unwrap();
+    one.start();
+    one.until_ready(1);
+    assert_eq!((one.subnet(), cluster.leases().len()), (subnet, 2));
+    until_is(&"192.168.9.101".to_owned(), || two.client().neighbors().unwrap()[0].via.to_string());
     ping(&a.namespace, b.address);
     ping(&b.namespace, a.address);
 }
@@ -123,6 +191,8 @@ fn pods_do_not_notice_that_etcd_is_away_and_agents_are_killed() {
     }
     assert_eq!(one.subnet(), subnet);
     assert_eq!(cluster.leases().len(), 2);
+    // What was lost until now leaves a gap before what is answered in this second.
+    thread::sleep(std::time::Duration::from_secs(1));
     let pid = nix::unistd::Pid::from_raw(pings.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     pings.wait().unwrap();
@@ -132,8 +202,8 @@ fn pods_do_not_notice_that_etcd_is_away_and_agents_are_killed() {
     assert!(answered.iter().copied().eq(1..=answered.len()), "lost, late or twice: {answered:?}");
     let summary = text.lines().find(|line| line.contains("packets transmitted")).unwrap();
     let sent: usize = summary.split(' ').next().unwrap().parse().unwrap();
-    // The last may have been under way when ping was told to end.
-    assert!(answered.len() + 1 >= sent && sent > 100, "{summary}");
+    // The last may have been under way when ping was told to end, several where the machine is busy.
+    assert!(answered.len() + 25 >= sent && sent > 100, "{summary}");
 }
 
 #[test]
