@@ -23,6 +23,13 @@ pub const ACCOUNT_PREFIX: &str = "pcsa.";
 /// Labels by key. Strings are shared: a value that ten thousand endpoints have is in memory once if its reader interns it.
 pub type Labels = BTreeMap<Arc<str>, Arc<str>>;
 
+/// Whether a key is one that no user can write.
+pub fn is_reserved(key: &str) -> bool {
+    [NAMESPACE_PREFIX, ACCOUNT_PREFIX, NAMESPACE, ACCOUNT, ORCHESTRATOR]
+        .iter()
+        .any(|reserved| key.starts_with(reserved))
+}
+
 /// Whether selectors can speak of such a key.
 pub fn is_key(text: &str) -> bool {
     (1..=512).contains(&text.len()) && text.bytes().all(|one| one.is_ascii_alphanumeric() || b"_./-".contains(&one))

@@ -7,9 +7,10 @@
 //!                                                             Tuple of a packet ------> Verdict and the rule that decided
 //! ```
 //!
-//! [`rule`] is the one form that every policy language is read into; [`selector`] chooses endpoints by their labels. [`oracle`]
-//! says the same as the programs, slowly and with reasons. [`FlowCache`] remembers a number for each of the flows of late, such as a
-//! verdict, so that it need not be worked out for every packet. Nothing on the switch's path uses any of it yet.
+//! [`Library`] keeps documents of policies, namespaces and pods by their names, and the book that comes of them. [`rule`] is the one form
+//! that every policy language is read into; [`selector`] chooses endpoints by their labels. [`oracle`] says the same as the programs,
+//! slowly and with reasons. [`FlowCache`] remembers a number for each of the flows of late, such as a verdict, so that it need not be
+//! worked out for every packet. Nothing on the switch's path uses any of it yet.
 //!
 //! The crate does no I/O, keeps no clock and starts no thread; after it was made, a cache does not allocate.
 
@@ -21,6 +22,7 @@ pub mod error;
 pub mod facts;
 pub mod flow_cache;
 pub mod labels;
+pub mod library;
 pub mod oracle;
 pub mod peers;
 pub mod program;
@@ -35,6 +37,7 @@ pub use endpoint::{Endpoint, NamedPort};
 pub use error::{Error, Result};
 pub use facts::Facts;
 pub use flow_cache::{FlowCache, FlowKey};
+pub use library::{Library, LibraryError, LocalPod};
 pub use oracle::Explanation;
 pub use peers::{Class, Peers};
 pub use program::Program;

@@ -80,9 +80,41 @@ pub struct Pod {
     pub ports: Vec<(Arc<str>, Protocol, u16)>,
 }
 
+/// An object, and the document it was read from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// What it says.
+    pub object: Object,
+    /// The document as JSON, without what of `metadata` is passed over; it reads as the same object.
+    pub source: Arc<str>,
+}
+
 /// Reads any number of documents.
 pub fn read(text: &str) -> Result<Vec<Object>, ReadError> {
     document::documents(text)?.into_iter().map(object).collect()
+}
+
+/// The same, each with its document.
+pub fn entries(text: &str) -> Result<Vec<Entry>, ReadError> {
+    let entry = |document: Document| {
+        let source = document.source();
+        Ok(Entry { object: object(document)?, source })
+    };
+    document::documents(text)?.into_iter().map(entry).collect()
+}
+
+impl Object {
+    /// Its name with kind and namespace, by which there is one of it: `networkpolicy/default/web`, `namespace/default`.
+    pub fn key(&self) -> Arc<str> {
+        match self {
+            Self::Policy(policy) => policy.name.clone(),
+            Self::NetworkSet(set) => set.name.clone(),
+            Self::Tier(tier) => format!("tier/{}", tier.name).into(),
+            Self::Profile(profile) => format!("profile/{}", profile.name).into(),
+            Self::Namespace(namespace) => format!("namespace/{}", namespace.name).into(),
+            Self::Pod(pod) => format!("pod/{}", pod.name).into(),
+        }
+    }
 }
 
 /// Tiers that are there without being told.

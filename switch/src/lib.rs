@@ -7,8 +7,10 @@
 pub mod bank;
 pub mod cli;
 pub mod config;
+pub mod connections;
 pub mod crew;
 pub mod doctor;
+pub mod enforcement;
 pub mod engine;
 mod ipam;
 pub mod kernel_drops;

@@ -18,6 +18,7 @@ use route_table::{Fib, NextHop};
 
 use crate::bank::PORTS_MAX;
 use crate::config::Node;
+use crate::enforcement::Enforcement;
 use crate::path::Doors;
 use crate::port::{Port, Sent};
 use crate::remotes::Remotes;
@@ -47,6 +48,8 @@ pub struct World {
     existing: Arc<()>,
     /// What is to be seen of the packets, while somebody looks.
     pub trace: Option<Arc<Trace>>,
+    /// Which packets may pass; none while no policy is known.
+    pub enforcement: Option<Arc<Enforcement>>,
 }
 
 /// Where packets of one next hop go and what they look like then. None lies across cache lines.
@@ -170,6 +173,7 @@ impl World {
             number: 0,
             existing: Arc::default(),
             trace: None,
+            enforcement: None,
         };
         world.set_adjacencies([(HOST, Adjacency::to(&host))]);
         world.ports.push(Some(Arc::new(host)));

@@ -1,5 +1,7 @@
 //! Documents of a text, lists opened, with what errors need to name them.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::{ReadError, TEXT_MAX};
@@ -82,6 +84,17 @@ fn text(value: &Value, key: &str) -> Option<String> {
 impl Document {
     pub(super) fn unknown(self) -> ReadError {
         ReadError::Unknown { document: self.number, kind: self.kind, api_version: self.api_version }
+    }
+
+    /// Itself as JSON, whole although a list may have named its kind, and without what the server noted of it.
+    pub(super) fn source(&self) -> Arc<str> {
+        let mut value = self.value.clone();
+        value["kind"] = self.kind.as_str().into();
+        value["apiVersion"] = self.api_version.as_str().into();
+        if let Some(metadata) = value["metadata"].as_object_mut() {
+            metadata.retain(|key, _| ["name", "namespace", "labels"].contains(&key.as_str()));
+        }
+        value.to_string().into()
     }
 
     pub(super) fn into_parts(self) -> (Whose, Value) {

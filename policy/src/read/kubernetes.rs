@@ -221,11 +221,18 @@ impl From<Namespace> for super::Namespace {
         let own = metadata.labels();
         let mut inherited: crate::labels::Labels =
             own.into_iter().map(|(key, value)| (format!("{NAMESPACE_PREFIX}{key}").into(), value)).collect();
-        // Kubernetes' and Calico's own labels of every namespace; whoever writes a file need not.
-        for key in ["kubernetes.io/metadata.name", "projectcalico.org/name"] {
-            inherited.insert(format!("{NAMESPACE_PREFIX}{key}").into(), metadata.bare_name());
-        }
-        Self { name: metadata.bare_name(), inherited }
+        let unlabelled = Self::unlabelled(metadata.bare_name());
+        inherited.extend(unlabelled.inherited);
+        Self { inherited, ..unlabelled }
+    }
+}
+
+impl super::Namespace {
+    /// One with the labels that Kubernetes and Calico give to every namespace; whoever writes a file need not.
+    pub fn unlabelled(name: Arc<str>) -> Self {
+        let keys = ["kubernetes.io/metadata.name", "projectcalico.org/name"];
+        let inherited = keys.map(|key| (format!("{NAMESPACE_PREFIX}{key}").into(), name.clone())).into();
+        Self { name, inherited }
     }
 }
 

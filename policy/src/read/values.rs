@@ -71,8 +71,7 @@ impl TryFrom<BTreeMap<String, String>> for OwnLabels {
     type Error = String;
 
     fn try_from(labels: BTreeMap<String, String>) -> Result<Self, String> {
-        let reserved = ["pcns.", "pcsa.", NAMESPACE, crate::labels::ACCOUNT, ORCHESTRATOR];
-        match labels.keys().find(|key| reserved.iter().any(|reserved| key.starts_with(reserved))) {
+        match labels.keys().find(|key| crate::labels::is_reserved(key)) {
             Some(key) => {
                 Err(format!("the label '{key}' is reserved: the switch sets it from the namespace or account"))
             }
