@@ -211,4 +211,5 @@ fn free_port() -> u16 {
     until("two free ports", || Some(any()).filter(|port| *port < 60_000 && !taken(port + 1)))
 }
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// Long, for a machine that many share.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
