@@ -150,6 +150,8 @@ words! {
         Leaving => "leaving",
         /// Where to?
         Route => "route",
+        /// May it leave its pod, and enter the next?
+        Policy => "policy",
         /// As what?
         Rewrite => "rewrite",
         /// By which port, in which form?

@@ -82,6 +82,10 @@ pub enum Reason {
     NestedTunnel,
     /// To a pod that is over its rate limit, and as much waits for it as may.
     OverLimit,
+    /// A rule for the pod it comes from denies it.
+    PolicyEgress,
+    /// A rule for the pod it goes to denies it.
+    PolicyIngress,
 }
 
 /// Why a packet was handed to the slow path.
@@ -199,6 +203,8 @@ named!(Reason {
     Congested => "congested",
     NestedTunnel => "nested_tunnel",
     OverLimit => "over_limit",
+    PolicyEgress => "policy_egress",
+    PolicyIngress => "policy_ingress",
 });
 
 named!(Punt {

@@ -10,7 +10,7 @@
 //! [`Library`] keeps documents of policies, namespaces and pods by their names, and the book that comes of them. [`rule`] is the one form
 //! that every policy language is read into; [`selector`] chooses endpoints by their labels. [`oracle`] says the same as the programs,
 //! slowly and with reasons. [`FlowCache`] remembers a number for each of the flows of late, such as a verdict, so that it need not be
-//! worked out for every packet. Nothing on the switch's path uses any of it yet.
+//! worked out for every packet.
 //!
 //! The crate does no I/O, keeps no clock and starts no thread; after it was made, a cache does not allocate.
 

@@ -34,7 +34,7 @@ use crossbeam::utils::CachePadded;
 
 mod phase;
 
-pub use phase::Phase;
+pub use phase::{Phase, Step};
 
 /// The table that all workers share.
 pub struct Connections {
@@ -120,10 +120,11 @@ impl Connections {
         false
     }
 
-    /// Notes a use in `phase`. Within a second nothing is written unless the phase is another.
+    /// Notes a use in `phase`, and which end began the flow. Within a second nothing is written unless the phase is another.
     #[inline]
-    pub fn renew(&self, found: &mut Connection, phase: Phase, now_seconds: u32) {
-        let life = found.life & !(SECONDS_MASK | PHASE_MASK) | seconds(now_seconds) | phase as u64;
+    pub fn renew(&self, found: &mut Connection, (by_first, phase): (bool, Phase), now_seconds: u32) {
+        let kept = found.life & !(SECONDS_MASK | BY_FIRST_MASK | PHASE_MASK);
+        let life = kept | seconds(now_seconds) | u64::from(by_first) << BY_FIRST_SHIFT | phase as u64;
         if life != found.life
             && self.entry(found).life.compare_exchange(found.life, life, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
@@ -287,6 +288,7 @@ const WAYS: usize = 8;
 
 const PHASE_MASK: u64 = 0xf;
 const BY_FIRST_SHIFT: u32 = 4;
+const BY_FIRST_MASK: u64 = 1 << BY_FIRST_SHIFT;
 const CODE_SHIFT: u32 = 5;
 const KIND_SHIFT: u32 = 13;
 const TAG_SHIFT_LIFE: u32 = 21;

@@ -1,5 +1,7 @@
 //! What one worker owns: slots, the way to the slow path and back; and its hold on what all workers share.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use packet::{Burst, Offload, Punt, Slots, VNET_HEADER_LEN};
@@ -7,7 +9,7 @@ use ring::spsc::Consumer;
 
 use crate::limits::{Calls, Gates};
 use crate::mailbox::{Receiver, Sender, mailbox};
-use crate::path::{self, Departures, Lookups, Others};
+use crate::path::{self, Departures, Lookups, Others, Verdicts};
 use crate::port::{Count, Link};
 use crate::returns::Returns;
 use crate::tracer::{Record, Tracer};
@@ -29,6 +31,8 @@ pub struct Lane {
     pub(crate) others: Box<Others>,
     /// Scratch memory of lookups.
     pub(crate) lookups: Box<Lookups>,
+    /// What it remembers of policy.
+    pub(crate) verdicts: Box<Verdicts>,
     /// The departure's scratch memory.
     pub(crate) departures: Box<Departures>,
     /// Looks on while a trace wants it.
@@ -87,6 +91,7 @@ impl Lane {
             now_seconds: 0,
             others: Others::new(),
             lookups: Lookups::new(),
+            verdicts: Verdicts::new([0, 1].map(|half| RandomState::new().hash_one(half))),
             departures: Departures::new(),
             tracer,
             gates,

@@ -6,6 +6,7 @@
 //! | `parse` | what is it? | malformed frames; ARP, ND and what the switch consumes |
 //! | `leaving` | may it leave its workload? | spoofed sources |
 //! | `route` | where to? | no route, blackholes, packets for the gateway itself |
+//! | `policy` | may it leave its pod, and enter the next? | what rules deny |
 //! | `rewrite` | as what? | TTL used up, too big |
 //! | `depart` | by which port, in which form? | everything: each row is settled here, once |
 //!
@@ -22,6 +23,7 @@ mod glance;
 mod leaving;
 mod lists;
 mod parse;
+mod policy;
 mod readdress;
 mod rewrite;
 mod route;
@@ -33,6 +35,7 @@ use packet::Burst;
 
 pub use depart::Departures;
 pub use glance::{Doors, Others};
+pub use policy::Verdicts;
 pub(crate) use readdress::readdress;
 pub use route::Lookups;
 
@@ -56,6 +59,8 @@ pub fn decide(burst: &mut Burst, world: &World, lane: &mut Lane) {
     lane.tracer.saw(Stage::Leaving, burst, world);
     route::route(burst, world, lane);
     lane.tracer.saw(Stage::Route, burst, world);
+    policy::policy(burst, world, lane);
+    lane.tracer.saw(Stage::Policy, burst, world);
     rewrite::rewrite(burst, world, lane);
     lane.tracer.saw(Stage::Rewrite, burst, world);
 }

@@ -41,7 +41,7 @@ pub enum Phase {
 pub struct Step {
     /// True when it comes from the end that began the flow.
     pub forth: bool,
-    /// TCP: it begins a connection, that is, it has SYN.
+    /// It begins a connection of TCP, that is, it has SYN and no ACK; or it is a question by ICMP.
     pub begins: bool,
     /// TCP: it ends one, that is, it has FIN or RST.
     pub ends: bool,

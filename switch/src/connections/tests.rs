@@ -3,8 +3,6 @@ use super::*;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use super::phase::Step;
-
 fn start(phase: Phase) -> Start {
     Start { by_first: true, phase, icmp: (8, 0), ruling: Ruling { generation: 3, value: 0 } }
 }
@@ -36,11 +34,11 @@ fn a_renewed_flow_lives_on_in_its_new_phase() {
     table.insert(&key, &start(Phase::Begun), 0);
     let mut found = table.find(&key, 15).unwrap();
     let answered = found.phase().after(BACK);
-    table.renew(&mut found, answered, 15);
+    table.renew(&mut found, (true, answered), 15);
     let mut found = table.find(&key, 30).unwrap();
     assert_eq!(found.phase(), Phase::Answered);
     let established = found.phase().after(FORTH);
-    table.renew(&mut found, established, 30);
+    table.renew(&mut found, (true, established), 30);
     assert_eq!(table.find(&key, 3_630).unwrap().phase(), Phase::Established);
     assert!(table.find(&key, 3_631).is_none());
 }
@@ -81,7 +79,7 @@ fn what_was_found_before_its_place_went_to_another_changes_nothing() {
     let before: Vec<_> =
         (0..64).filter_map(|other| table.find(&[other, 0, 0, 0, 0], 1)).map(|found| found.life).collect();
     assert!(table.find(&[7; 5], 1).is_none() && before.len() == 8);
-    table.renew(&mut stale, Phase::Told, 9);
+    table.renew(&mut stale, (true, Phase::Told), 9);
     table.rule(&mut stale, Ruling { generation: 9, value: 9 });
     let after = (0..64).filter_map(|other| table.find(&[other, 0, 0, 0, 0], 1));
     assert!(

@@ -11,6 +11,7 @@ mod forward;
 mod frames;
 mod limits;
 mod pipeline;
+mod policy;
 mod random;
 mod returns;
 mod rig;

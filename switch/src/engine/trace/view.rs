@@ -120,6 +120,8 @@ fn passed(stage: Stage, record: &Record, world: &World) -> Option<Decision> {
             port: label(routed.adjacency.port, world),
             return_entry: routed.by_return,
         }),
+        // What policy allows it says nothing of.
+        Stage::Policy => None,
         Stage::Rewrite => record.rewritten.map(|rewritten| Decision::Rewritten {
             ttl: rewritten.ttl,
             source_mac: rewritten.source,
