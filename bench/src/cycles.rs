@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `path_v4_cycles`, `path_v6_cycles` | tables in cache |
 //! | `path_v4_cold_cycles`, `path_v6_cold_cycles` | each burst meets tables, ports and counters that have not been touched for long |
+//! | `path_v4_policy_cycles` | the first, with rules for every pod that allow everything: each flow is known to the worker's cache |
 //! | `encap_cycles` | all flows go to the blocks, which are behind 100 nodes, through VXLAN by 8 sockets in turn of flows; checksums are finished |
 //! | `decap_cycles` | the other way: a burst is a train of one of these nodes, for pods here; taking it apart is counted, and so is its copy on arrival |
 //!
@@ -36,6 +37,7 @@ use crate::report::{Better, Comparison};
 use crate::statistics::Spread;
 use crate::tsc;
 
+mod rules;
 mod tunnel;
 
 /// Measures so many rounds, each figure once a round.
@@ -66,6 +68,8 @@ pub fn run(rounds: usize) -> Vec<Comparison> {
 enum Kind {
     /// From pod to pod, and some out by the host port.
     Pods(Family),
+    /// The same of IPv4, with rules.
+    Ruled,
     /// From pods to other nodes.
     Encap,
     /// From other nodes to pods.
@@ -175,7 +179,7 @@ impl Switch {
             route(Prefix::host(v4(number).into()), hop_of(number));
             route(Prefix::host(v6(number).into()), hop_of(number));
         }
-        let tunnels = !matches!(kind, Kind::Pods(_));
+        let tunnels = matches!(kind, Kind::Encap | Kind::Decap);
         if tunnels {
             world.add(tunnel::uplink(train));
             world.remotes = Arc::new(tunnel::remotes());
@@ -191,6 +195,9 @@ impl Switch {
             let (v4, v6) = in_block(block, 0);
             route(prefix(v4.into(), 26), hop);
             route(prefix(v6.into(), 122), hop);
+        }
+        if kind == Kind::Ruled {
+            world.enforcement = Some(Arc::new(rules::enforcement()));
         }
         Switch { world, _routes: routes }
     }
@@ -219,6 +226,7 @@ fn port(number: u16) -> Port {
 fn frames(kind: Kind) -> Vec<Frame> {
     let (family, others) = match kind {
         Kind::Pods(family) => (family, 8),
+        Kind::Ruled => (Family::V4, 8),
         Kind::Encap | Kind::Decap => (Family::V4, 1),
     };
     let mut random = Random(1);
@@ -303,11 +311,12 @@ impl Random {
 }
 
 /// Metric, what comes, and how many switches are met in turn.
-const SCENES: [(&str, Kind, usize); 6] = [
+const SCENES: [(&str, Kind, usize); 7] = [
     ("path_v4_cycles", Kind::Pods(Family::V4), 1),
     ("path_v6_cycles", Kind::Pods(Family::V6), 1),
     ("path_v4_cold_cycles", Kind::Pods(Family::V4), COLD),
     ("path_v6_cold_cycles", Kind::Pods(Family::V6), COLD),
+    ("path_v4_policy_cycles", Kind::Ruled, 1),
     ("encap_cycles", Kind::Encap, 1),
     ("decap_cycles", Kind::Decap, 1),
 ];

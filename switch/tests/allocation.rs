@@ -22,6 +22,7 @@ use route_table::RouteTable;
 use ends::{Kind, nodes};
 use frames::{Packet, arp_request};
 use rig::{ABLE, HOST, PLAIN, Rig, Station, UPLINK, mac, tcp, udp, v4};
+use rules::Rules;
 
 #[allow(dead_code, reason = "the path tests use more of it")]
 #[path = "path/ends.rs"]
@@ -32,6 +33,9 @@ mod frames;
 #[allow(dead_code, reason = "the path tests use more of it")]
 #[path = "path/rig.rs"]
 mod rig;
+#[allow(dead_code, reason = "the path tests use more of it")]
+#[path = "path/rules.rs"]
+mod rules;
 
 const TURNS: usize = 1_000;
 
@@ -48,6 +52,27 @@ fn a_turn_allocates_nothing() {
         assert!(rig.punted(1).iter().any(|&(seen, count)| seen == why && happened(count)), "{why:?}");
     }
     assert!(rig.dropped(1).iter().any(|&(seen, count)| seen == Reason::SpoofedSource && happened(count)));
+}
+
+/// Some flows are allowed, some denied, and all are looked for again each second.
+#[test]
+fn a_turn_with_rules_allocates_nothing() {
+    let mut rig = Rig::new(&[ABLE, PLAIN, ABLE, PLAIN]);
+    let mut rules = Rules::new(4);
+    rules.apply(
+        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: asked, namespace: shop},
+          spec: {podSelector: {matchLabels: {pod: p2}}, ingress: [{ports: [{protocol: UDP, port: 53}]}]}}",
+    );
+    rules.enforce(&mut rig);
+    let traffic = traffic();
+    (0..TURNS / 10).for_each(|_| _ = turn(&mut rig, &traffic));
+    let turn = |second| {
+        rig.lane.now_seconds = second as u32;
+        turn(&mut rig, &traffic)
+    };
+    assert_eq!((0..TURNS).map(turn).sum::<u64>(), 0);
+    assert!(rig.dropped(1).iter().any(|&(seen, count)| seen == Reason::PolicyIngress && count >= TURNS as u64));
+    assert!(rig.count(2, Count::Sent) >= TURNS as u64);
 }
 
 /// Counting included, and the clock of turns that are timed.

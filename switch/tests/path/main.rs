@@ -15,6 +15,7 @@ mod policy;
 mod random;
 mod returns;
 mod rig;
+mod rules;
 mod tcp_hosts;
 mod trace;
 mod tunnel;

@@ -2,17 +2,13 @@
 
 use std::net::IpAddr;
 use std::slice;
-use std::sync::Arc;
 
 use packet::view::Family;
 use packet::{Mac, Reason};
-use podswitch::connections::Connections;
-use podswitch::enforcement::{Enforcement, Guards};
-use policy::labels::Labels;
-use policy::{Library, LocalPod};
 
 use crate::frames::{ACK, FIN, Packet, Tcp, Transport};
-use crate::rig::{HOST, PLAIN, ROUTER_V4, Rig, mac, tcp, udp, v4, v6};
+use crate::rig::{HOST, PLAIN, ROUTER_V4, Rig, mac, tcp, udp, v4};
+use crate::rules::Rules;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 const SYN: u8 = 2;
@@ -33,52 +29,25 @@ const RULES: &str = "
 /// A switch with four pods, and the rules for them.
 struct Ruled {
     rig: Rig,
-    library: Library,
-    connections: Arc<Connections>,
-    generation: u32,
+    rules: Rules,
 }
 
 impl Ruled {
     fn new() -> Ruled {
-        let mut library = Library::new();
-        for port in 1..=4 {
-            let labels = Labels::from([("pod".into(), format!("p{port}").into())]);
-            let name = format!("p{port}");
-            let pod = LocalPod::new(("shop", &name), labels, vec![v4(port).into(), v6(port).into()]).unwrap();
-            library.attach(pod);
-        }
-        let connections = Arc::new(Connections::new(1 << 12));
-        let mut ruled = Ruled { rig: Rig::new(&[PLAIN; 4]), library, connections, generation: 0 };
+        let mut ruled = Ruled { rig: Rig::new(&[PLAIN; 4]), rules: Rules::new(4) };
         ruled.apply(RULES);
         ruled
     }
 
     /// Takes documents in, and has them in force.
     fn apply(&mut self, text: &str) {
-        self.library.apply(text).unwrap().forget();
-        self.enforce();
+        self.rules.apply(text);
+        self.rules.enforce(&mut self.rig);
     }
 
     fn remove(&mut self, name: &str) {
-        self.library.remove(&[name.into()]).unwrap().forget();
-        self.enforce();
-    }
-
-    fn enforce(&mut self) {
-        drop(self.library.compile());
-        self.generation += 1;
-        let book = self.library.book();
-        let guards = |port: u16| {
-            let programs = book.programs(&format!("shop/p{port}"))?;
-            Some(Guards { ingress: Arc::clone(&programs.ingress), egress: Arc::clone(&programs.egress) })
-        };
-        self.rig.world.enforcement = Some(Arc::new(Enforcement {
-            peers: book.peers().clone(),
-            ports: (0..=4).map(guards).collect(),
-            generation: self.generation,
-            own: vec![ROUTER_V4.into()],
-            connections: Arc::clone(&self.connections),
-        }));
+        self.rules.library.remove(&[name.into()]).unwrap().forget();
+        self.rules.enforce(&mut self.rig);
     }
 
     /// Sends a packet by a port: where it left, or why it did not.
