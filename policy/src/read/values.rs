@@ -31,20 +31,33 @@ pub(super) struct Outer<S> {
 /// What is used of `metadata`; all else in it is the server's.
 #[derive(Deserialize)]
 pub(super) struct Metadata {
-    name: String,
-    namespace: Option<String>,
+    name: Name,
+    namespace: Option<Name>,
     labels: Option<OwnLabels>,
+}
+
+/// A name of one part: in names of ours a `/` stands between kind, namespace and name.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Name(String);
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() || text.contains('/') { Err(format!("{text:?} is no name")) } else { Ok(Name(text)) }
+    }
 }
 
 impl Metadata {
     /// The namespace; kubectl takes this one where none is written.
     pub(super) fn namespace(&self) -> Arc<str> {
-        self.namespace.as_deref().unwrap_or("default").into()
+        self.namespace.as_ref().map_or("default", |namespace| &namespace.0).into()
     }
 
     /// The name alone.
     pub(super) fn bare_name(&self) -> Arc<str> {
-        self.name.as_str().into()
+        self.name.0.as_str().into()
     }
 
     pub(super) fn labels(&self) -> Labels {
@@ -53,12 +66,12 @@ impl Metadata {
 
     /// As policies of namespaces are called.
     pub(super) fn name(&self, kind: &str) -> Arc<str> {
-        format!("{kind}/{}/{}", self.namespace(), self.name).into()
+        format!("{kind}/{}/{}", self.namespace(), self.name.0).into()
     }
 
     /// As what is in no namespace is called.
     pub(super) fn global_name(&self, kind: &str) -> Arc<str> {
-        format!("{kind}/{}", self.name).into()
+        format!("{kind}/{}", self.name.0).into()
     }
 }
 
