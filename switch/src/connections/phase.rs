@@ -96,27 +96,8 @@ impl Phase {
 
     /// The phase in the lowest bits of an entry's life.
     pub(super) fn of(life: u64) -> Phase {
-        const ALL: [Phase; 16] = {
-            use Phase::*;
-            [
-                Empty,
-                Begun,
-                Answered,
-                Established,
-                Closing,
-                Asked,
-                Told,
-                Echo,
-                One,
-                Both,
-                Empty,
-                Empty,
-                Empty,
-                Empty,
-                Empty,
-                Empty,
-            ]
-        };
-        ALL[(life & 0xf) as usize]
+        use Phase::*;
+        const ALL: [Phase; 10] = [Empty, Begun, Answered, Established, Closing, Asked, Told, Echo, One, Both];
+        ALL.get((life & 0xf) as usize).copied().unwrap_or(Empty)
     }
 }

@@ -7,7 +7,7 @@ use packet::view::Family;
 use packet::{Mac, Reason};
 
 use crate::frames::{ACK, FIN, Packet, Tcp, Transport};
-use crate::rig::{HOST, PLAIN, ROUTER_V4, Rig, mac, tcp, udp, v4};
+use crate::rig::{HOST, PLAIN, ROUTER_V4, Rig, mac, reply, tcp, udp, v4};
 use crate::rules::Rules;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -61,19 +61,6 @@ impl Ruled {
             other => panic!("{other:?} of {packet:?}"),
         }
     }
-}
-
-/// What the receiver of `packet`, behind the port `from`, says to it.
-fn reply(packet: &Packet, from: u16) -> Packet {
-    let transport = match packet.transport {
-        Transport::Udp(source, destination) => Transport::Udp(destination, source),
-        Transport::Tcp(tcp) => Transport::Tcp(Tcp { ports: (tcp.ports.1, tcp.ports.0), ..tcp }),
-        Transport::Icmp(8, code, word) => Transport::Icmp(0, code, word),
-        Transport::Icmp(128, code, word) => Transport::Icmp(129, code, word),
-        other => other,
-    };
-    let addresses = (packet.addresses.1, packet.addresses.0);
-    Packet { macs: (mac(from), Mac::GATEWAY), addresses, transport, ..packet.clone() }
 }
 
 /// The same with other flags.

@@ -6,27 +6,14 @@ use packet::view::Family;
 use packet::{Mac, Offload};
 use podswitch::returns::{OTHER_IDLE_SECONDS, TCP_IDLE_SECONDS};
 
-use crate::frames::{Packet, Tcp, Transport};
-use crate::rig::{HOST, PLAIN, Rig, mac, tcp, udp};
+use crate::frames::{Packet, Transport};
+use crate::rig::{HOST, PLAIN, Rig, mac, reply, tcp, udp};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// The packet as the host sends it on: from its own station.
 fn by_the_host(packet: &Packet) -> Packet {
     Packet { macs: (mac(HOST), Mac::GATEWAY), ttl: packet.ttl - 1, ..packet.clone() }
-}
-
-/// What the receiver of `packet` says to it.
-fn reply(packet: &Packet, from: u16) -> Packet {
-    let transport = match packet.transport {
-        Transport::Udp(source, destination) => Transport::Udp(destination, source),
-        Transport::Tcp(tcp) => Transport::Tcp(Tcp { ports: (tcp.ports.1, tcp.ports.0), ..tcp }),
-        Transport::Icmp(8, code, word) => Transport::Icmp(0, code, word),
-        Transport::Icmp(128, code, word) => Transport::Icmp(129, code, word),
-        other => other,
-    };
-    let addresses = (packet.addresses.1, packet.addresses.0);
-    Packet { macs: (mac(from), Mac::GATEWAY), addresses, ttl: 64, transport, ..packet.clone() }
 }
 
 /// The ports by which `packets`, sent by port `from`, leave.

@@ -81,6 +81,19 @@ pub(crate) fn tcp(family: Family, from: u16, to: u16, payload: usize) -> Packet 
     Packet { transport: Transport::Tcp(tcp), ..udp(family, from, to, payload) }
 }
 
+/// What the receiver of `packet`, behind the port `from`, says to it.
+pub(crate) fn reply(packet: &Packet, from: u16) -> Packet {
+    let transport = match packet.transport {
+        Transport::Udp(source, destination) => Transport::Udp(destination, source),
+        Transport::Tcp(tcp) => Transport::Tcp(Tcp { ports: (tcp.ports.1, tcp.ports.0), ..tcp }),
+        Transport::Icmp(8, code, word) => Transport::Icmp(0, code, word),
+        Transport::Icmp(128, code, word) => Transport::Icmp(129, code, word),
+        other => other,
+    };
+    let addresses = (packet.addresses.1, packet.addresses.0);
+    Packet { macs: (mac(from), Mac::GATEWAY), addresses, ttl: 64, transport, ..packet.clone() }
+}
+
 /// A switch in memory.
 pub(crate) struct Rig {
     pub(crate) world: World,

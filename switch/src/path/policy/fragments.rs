@@ -27,7 +27,7 @@ impl Key {
         let transport = usize::from(burst.transport[row]);
         let id = match family {
             0 => head.get(ETHERNET_LEN + 4..ETHERNET_LEN + 6).map_or(0, |id| u16::from_be_bytes([id[0], id[1]]).into()),
-            _ => head.get(transport - 4..).and_then(|id| id.first_chunk()).map_or(0, |id| u32::from_be_bytes(*id)),
+            _ => head[..transport.min(head.len())].last_chunk().map_or(0, |id| u32::from_be_bytes(*id)),
         };
         Key { source, destination, id, from: burst.from[row], protocol: burst.protocol[row], family }
     }
